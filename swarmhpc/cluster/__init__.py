@@ -1,0 +1,1 @@
+"""The cluster wing: cluster file, observe, plan, apply."""

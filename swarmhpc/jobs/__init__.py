@@ -1,0 +1,1 @@
+"""The jobs wing: submit description, parse, translate, submit, watch, fetch."""
