@@ -1,0 +1,303 @@
+"""The pool's daemons, through the htcondor2 bindings: collector, schedd. No HTCondor is installed on this side.
+
+Traps of the bindings (htcondor 25.14.1) that shape this file: `Submit(text)` executes `include command` lines and
+`itemdata()` executes `queue … from cmd |`, so only text that `jobs.translate` has made comes here; configuration is
+process-wide, so a process talks to one pool as one person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarmhpc.context import Context
+from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError
+
+STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring", 7: "suspended"}
+"""JobStatus (HTCondor 25 manual, Job ClassAd Attributes) in our words."""
+_SPOOLING = 16
+"""HoldReasonCode of a job whose input files are still on their way (25 manual, HoldReasonCode 16)."""
+
+_JOB_ATTRIBUTES = [
+    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "NumShadowStarts", "QDate", "JobStartDate",
+    "JobCurrentStartDate", "CompletionDate", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode",
+    "HoldReasonSubCode", "RemoteHost", "LastRemoteHost", "MachineAttrSwarmHpcClass0",
+    "SwarmHpcOutput", "SwarmHpcError", "RequestMemory", "RequestCpus", "Cmd", "DockerImage",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A slot in the collector. `executor` is the executor's host name (unique per Swarm task)."""
+
+    name: str
+    executor: str
+    class_name: str
+    node: str
+    task: str
+    cpus: int
+    memory_mib: int
+    partitionable: bool
+    state: str
+    activity: str
+    job_id: str
+    total_cpus: int
+    total_memory_mib: int
+    activity_age_s: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job in the queue. Times are seconds since the epoch, 0 where it has not come to that."""
+
+    cluster: int
+    process: int
+    owner: str
+    status: str
+    attempts: int
+    submitted_at: int
+    started_at: int
+    completed_at: int
+    exit_code: int | None
+    exit_signal: int | None
+    hold_reason: str
+    hold_code: int
+    class_name: str
+    host: str
+    output: str
+    error: str
+    command: str
+    image: str
+
+    @property
+    def id(self) -> str:
+        """`cluster.proc`, HTCondor's own way to write it."""
+        return f"{self.cluster}.{self.process}"
+
+
+class Pool:
+    """One pool as one person. Methods raise PoolUnreachableError, AuthenticationError or PoolError."""
+
+    def __init__(self, context: Context) -> None:
+        """Configures the bindings for this pool; contacts nobody yet."""
+        os.environ["CONDOR_CONFIG"] = "ONLY_ENV"  # a condor_config on this machine speaks of another pool
+        import classad2
+        import htcondor2
+
+        self._context = context
+        self._htcondor: Any = htcondor2
+        self._classad: Any = classad2
+        folder = str(context.token_folder)
+        settings = {
+            "SEC_TOKEN_DIRECTORY": folder,
+            "SEC_TOKEN_SYSTEM_DIRECTORY": folder,
+            "TRUST_DOMAIN": context.pool,
+            "UID_DOMAIN": context.pool,
+            "SEC_DEFAULT_AUTHENTICATION_METHODS": "IDTOKENS",
+            "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS",
+            "SEC_CLIENT_AUTHENTICATION": "REQUIRED",
+            "SEC_CLIENT_ENCRYPTION": "REQUIRED",
+            "SEC_CLIENT_INTEGRITY": "REQUIRED",
+            # Fail in seconds, not minutes, when a node is gone.
+            "QUERY_TIMEOUT": "10",
+            "Q_QUERY_TIMEOUT": "20",
+        }
+        for key, value in settings.items():
+            htcondor2.param[key] = value
+        # The handmade address needs no collector and works through any node (facts: VIPs and clients outside).
+        self._schedd: Any = htcondor2.Schedd(
+            classad2.ClassAd(
+                {
+                    "MyType": "Scheduler",
+                    "Name": f"access-point@{context.pool}",
+                    "MyAddress": f"<{context.address}:{context.access_point_port}?sock=schedd>",
+                    "CondorVersion": htcondor2.version(),
+                }
+            )
+        )
+
+    # -- collector --------------------------------------------------------------------------------------------------
+
+    def slots(self) -> list[Slot]:
+        """Every slot the collector knows."""
+        attributes = ["Name", "Machine", "SwarmHpcClass", "SwarmHpcNode", "SwarmHpcTask", "Cpus", "Memory", "State",
+                      "Activity", "JobId", "PartitionableSlot", "TotalSlotCpus", "TotalSlotMemory", "MyCurrentTime",
+                      "EnteredCurrentActivity"]  # fmt: skip
+        context = self._context
+        with self._translated("central manager", context.central_manager_port):
+            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+            ads = collector.query(self._htcondor.AdType.Slot, projection=attributes)
+        return [
+            Slot(
+                name=str(a.get("Name", "")),
+                executor=str(a.get("Machine", "")).partition(".")[0],
+                class_name=str(a.get("SwarmHpcClass", "")),
+                node=str(a.get("SwarmHpcNode", "")),
+                task=str(a.get("SwarmHpcTask", "")),
+                cpus=int(a.get("Cpus", 0)),
+                memory_mib=int(a.get("Memory", 0)),
+                partitionable=bool(a.get("PartitionableSlot", False)),
+                state=str(a.get("State", "")),
+                activity=str(a.get("Activity", "")),
+                job_id=str(a.get("JobId", "")),
+                total_cpus=int(a.get("TotalSlotCpus", 0)),
+                total_memory_mib=int(a.get("TotalSlotMemory", 0)),
+                activity_age_s=max(0, int(a.get("MyCurrentTime", 0)) - int(a.get("EnteredCurrentActivity", 0))),
+            )
+            for a in ads
+        ]
+
+    # -- queue ------------------------------------------------------------------------------------------------------
+
+    def jobs(self, constraint: str = "true") -> list[Job]:
+        """Jobs in the queue that satisfy a ClassAd expression (ours, never a person's text)."""
+        with self._asked("reading the queue"):
+            ads = self._schedd.query(constraint, _JOB_ATTRIBUTES)
+        return [_job(a) for a in ads]
+
+    def submit(self, flat: str, *, count: int, rows: Sequence[Mapping[str, str]], spool: bool) -> int:
+        """Puts a cluster of jobs into the queue and, with `spool`, sends its input files; the cluster's number.
+
+        `flat` is text that `jobs` made, never a person's file. With `rows`, `count` jobs a row; else `count` jobs.
+        All or nothing: when an input file can't be sent, the cluster is removed again.
+        """
+        with self._asked("submitting"):
+            description = self._htcondor.Submit(flat)
+            if rows:
+                items = iter([dict(r) for r in rows])
+                result = self._schedd.submit(description, count=count, spool=spool, itemdata=items)
+            else:
+                result = self._schedd.submit(description, count=count, spool=spool)
+        cluster = int(result.cluster())
+        if not spool:
+            return cluster
+        try:
+            with self._asked(f"sending the input files of cluster {cluster}"):
+                self._schedd.spool(result)
+        except BaseException:
+            with contextlib.suppress(PoolError):
+                self.remove(f"ClusterId == {cluster}", "its input files could not be sent")
+            raise
+        return cluster
+
+    def retrieve(self, ids: Sequence[str]) -> None:
+        """Fetches outputs and logs of finished jobs to where their submit description names them.
+
+        Raises PoolError when anything could not be written: the jobs are still in the queue, fetch again.
+        """
+        with self._asked("fetching outputs"):
+            self._schedd.retrieve(list(ids))
+
+    def remove(self, constraint: str, reason: str) -> int:
+        """Removes jobs; how many it touched."""
+        with self._asked("removing jobs"):
+            ad = self._schedd.act(self._htcondor.JobAction.Remove, constraint, reason)
+        return int(ad["TotalSuccess"]) if ad is not None else 0
+
+    def can_write(self) -> None:
+        """Raises AuthenticationError unless this person may submit."""
+        with self._asked("asking whether this token may submit"):
+            ad = self._classad.ClassAd(
+                {"MyType": "Scheduler", "MyAddress": self._schedd._addr, "Name": f"access-point@{self._context.pool}"}
+            )
+            self._htcondor.ping(ad, "WRITE")
+
+    # -- errors -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _translated(self, daemon: str, port: int) -> Iterator[None]:
+        """The bindings raise HTCondorException with prose for everything. What is wrong is found out by looking."""
+        self._check_token()
+        try:
+            yield
+        except (self._htcondor.HTCondorException, OSError, ValueError, RuntimeError) as e:
+            raise self._explained(e, daemon, port) from e
+
+    def _asked(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return self._translated(f"access point ({doing})", self._context.access_point_port)
+
+    def _check_token(self) -> None:
+        from swarmhpc.tokens import read_claims
+
+        path = self._context.token_file
+        mend = f"ask for a new one: swarmhpc token create {self._context.person}   (on the pool's manager)"
+        try:
+            claims = read_claims(path.read_text())
+        except FileNotFoundError as e:
+            raise AuthenticationError(f"there is no token at {path}", hint=mend) from e
+        except OSError as e:
+            raise AuthenticationError(f"{path} can't be read: {e.strerror}", hint=mend) from e
+        except ValueError as e:
+            raise AuthenticationError(f"{path} is not a token: {e}", hint=mend) from e
+        if claims.expires_at is not None and claims.expires_at <= time.time():
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(claims.expires_at))
+            raise AuthenticationError(f"the token {path} of {claims.identity} expired at {when}", hint=mend)
+
+    def _explained(self, e: Exception, daemon: str, port: int) -> PoolError:
+        host = self._context.address
+        words = " ".join(str(e).split()) or type(e).__name__
+        try:
+            with socket.create_connection((host, port), timeout=5):
+                pass
+        except OSError as unreachable:
+            return PoolUnreachableError(
+                f"the {daemon} of pool {self._context.pool} does not answer at {host}:{port}"
+                f" ({unreachable.strerror or unreachable})",
+                hint="swarmhpc status; swarmhpc doctor   (on the pool's manager; swarmhpc up mends what is missing)",
+            )
+        if not self._accepted(host, port, daemon):
+            return AuthenticationError(
+                f"the {daemon} of pool {self._context.pool} does not accept the token of {self._context.person}"
+                f" ({self._context.token_file}): {words}",
+                hint=f"ask for a new one: swarmhpc token create {self._context.person}   (on the pool's manager)",
+            )
+        return PoolError(f"the {daemon} of pool {self._context.pool} refused: {words}")
+
+    def _accepted(self, host: str, port: int, daemon: str) -> bool:
+        """Whether the daemon takes this token at all (asked with condor_ping's own command)."""
+        central = daemon.startswith("central manager")
+        ad = self._classad.ClassAd(
+            {
+                "MyType": "Collector" if central else "Scheduler",
+                "Name": f"ping@{self._context.pool}",
+                "MyAddress": f"<{host}:{port}{'' if central else '?sock=schedd'}>",
+            }
+        )
+        try:
+            self._htcondor.ping(ad, "READ" if central else "WRITE")
+        except (self._htcondor.HTCondorException, OSError, ValueError, RuntimeError):
+            return False
+        return True
+
+
+def _job(a: Mapping[str, Any]) -> Job:
+    status = STATUS.get(int(a.get("JobStatus", 0)), "unknown")
+    code = int(a.get("HoldReasonCode", 0)) if status == "held" else 0
+    signalled = bool(a.get("ExitBySignal", False))
+    done = status == "completed"
+    host = str(a.get("RemoteHost") or a.get("LastRemoteHost") or "")
+    return Job(
+        cluster=int(a["ClusterId"]),
+        process=int(a["ProcId"]),
+        owner=str(a.get("Owner", "")),
+        status="transferring" if code == _SPOOLING else status,
+        attempts=int(a.get("NumJobStarts", 0)),
+        submitted_at=int(a.get("QDate", 0)),
+        started_at=int(a.get("JobCurrentStartDate") or a.get("JobStartDate") or 0),
+        completed_at=int(a.get("CompletionDate", 0)),
+        exit_code=int(a["ExitCode"]) if done and not signalled and "ExitCode" in a else None,
+        exit_signal=int(a["ExitSignal"]) if done and signalled and "ExitSignal" in a else None,
+        hold_reason=str(a.get("HoldReason", "")) if status == "held" and code != _SPOOLING else "",
+        hold_code=code,
+        class_name=str(a.get("MachineAttrSwarmHpcClass0", "")),
+        host=host.rpartition("@")[2].partition(".")[0],
+        output=str(a.get("SwarmHpcOutput", "")),
+        error=str(a.get("SwarmHpcError", "")),
+        command=str(a.get("Cmd", "")),
+        image=str(a.get("DockerImage", "")),
+    )

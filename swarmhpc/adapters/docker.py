@@ -1,0 +1,514 @@
+"""The Docker engine and its Swarm, through the SDK. Returns frozen dataclasses; raises EngineError and kin."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from swarmhpc.errors import EngineError, EngineUnreachableError
+from swarmhpc.state import LABEL_CLUSTER, LABEL_QUEUE_NODE
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """One engine. `swarm_state`: inactive, pending, active, error or locked; `node_id` is empty outside a Swarm."""
+
+    name: str
+    version: str
+    cgroup_version: str
+    cgroup_driver: str
+    kernel: str
+    cpus: int
+    memory_mib: int
+    root_dir: str
+    swarm_state: str
+    node_id: str
+    node_address: str
+    is_manager: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A Swarm service. `replicas` is None for a global one."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    replicas: int | None
+    image: str
+    container_spec: str
+    """What its containers are made from, as canonical JSON: a task with another one is not updated yet."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of a service. `state` and `desired` are Swarm's own words (running, shutdown, failed ...)."""
+
+    id: str
+    service_id: str
+    node_id: str
+    slot: int
+    state: str
+    desired: str
+    error: str
+    container_id: str
+    container_spec: str
+
+    @property
+    def is_up(self) -> bool:
+        """Runs and shall go on running."""
+        return self.state == "running" and self.desired == "running"
+
+    @property
+    def is_leaving(self) -> bool:
+        """Shall stop and still runs: an executor that finishes its jobs."""
+        return self.state in ("starting", "running") and self.desired in ("shutdown", "remove")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the Swarm."""
+
+    id: str
+    name: str
+    role: str
+    state: str
+    availability: str
+    address: str
+    cpus: int
+    memory_mib: int
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A Swarm config or secret (a secret's content can't be read back)."""
+
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of this engine."""
+
+    id: str
+    name: str
+    state: str
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of this engine. `created` is ISO 8601."""
+
+    id: str
+    tags: tuple[str, ...]
+    size_mib: int
+    created: str
+    labels: Mapping[str, str]
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Docker's exceptions, as ours: by kind and status code, with the engine's own words."""
+    import docker.errors
+    import requests.exceptions
+
+    try:
+        yield
+    except docker.errors.BuildError as e:
+        raise EngineError(f"{what}: {e.msg}") from e
+    except docker.errors.APIError as e:
+        raise EngineError(f"{what}: the engine says: {e.explanation or e}") from e
+    except (docker.errors.DockerException, requests.exceptions.ConnectionError) as e:
+        raise _unreachable(e) from e
+    except requests.exceptions.Timeout as e:
+        raise EngineError(f"{what}: the engine did not answer in time", hint="swarmhpc doctor") from e
+
+
+def _unreachable(e: Exception) -> EngineUnreachableError:
+    import os
+
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    words = str(e)
+    if "ermission denied" in words:
+        return EngineUnreachableError(
+            f"the Docker engine at {host} refuses this user (permission denied)",
+            hint="run the command with sudo, or join the group docker and log in again",
+        )
+    return EngineUnreachableError(
+        f"no Docker engine answers at {host}",
+        hint="start it: systemctl start docker   (where nothing starts services: dockerd &); or run ./quickstart",
+    )
+
+
+class Engine:
+    """A connection to one engine; thin methods, one call each."""
+
+    def __init__(self) -> None:
+        """Connects as the docker command does (DOCKER_HOST, or the local socket).
+
+        Raises EngineUnreachableError.
+        """
+        import docker
+
+        with _translated("connecting"):
+            # Any: the stubs leave most of the low-level API untyped.
+            self._client: Any = docker.from_env(timeout=120)
+            self._client.ping()
+
+    # -- facts ----------------------------------------------------------------------------------------------------
+
+    def facts(self) -> EngineFacts:
+        """What `docker info` knows."""
+        with _translated("docker info"):
+            info: dict[str, Any] = self._client.info()
+        swarm = info.get("Swarm") or {}
+        return EngineFacts(
+            name=info.get("Name", ""),
+            version=info.get("ServerVersion", ""),
+            cgroup_version=str(info.get("CgroupVersion", "1")),
+            cgroup_driver=info.get("CgroupDriver", ""),
+            kernel=info.get("KernelVersion", ""),
+            cpus=int(info.get("NCPU", 1)),
+            memory_mib=int(info.get("MemTotal", 0)) // 2**20,
+            root_dir=info.get("DockerRootDir", "/var/lib/docker"),
+            swarm_state=swarm.get("LocalNodeState", "inactive"),
+            node_id=swarm.get("NodeID", ""),
+            node_address=swarm.get("NodeAddr", ""),
+            is_manager=bool(swarm.get("ControlAvailable")),
+            warnings=tuple(info.get("Warnings") or ()),
+        )
+
+    # -- swarm ----------------------------------------------------------------------------------------------------
+
+    def swarm_init(self, *, address: str, cluster: str) -> None:
+        """Makes a one-node Swarm that carries the cluster's label."""
+        with _translated(f"docker swarm init --advertise-addr {address}"):
+            self._client.swarm.init(advertise_addr=address, listen_addr="0.0.0.0:2377")
+        self.swarm_label(cluster)
+
+    def swarm_label(self, cluster: str) -> None:
+        """Writes the cluster's label on the Swarm."""
+        with _translated("labelling the Swarm"):
+            self._client.swarm.reload()
+            spec = dict(self._client.swarm.attrs["Spec"])
+            spec["Labels"] = {**(spec.get("Labels") or {}), LABEL_CLUSTER: cluster}
+            version = self._client.swarm.version
+            self._client.api.update_swarm(version, swarm_spec=spec)
+
+    def swarm_cluster(self) -> str | None:
+        """The pool this Swarm was made for; None: somebody else's Swarm."""
+        with _translated("reading the Swarm"):
+            attrs: dict[str, Any] = self._client.api.inspect_swarm()
+        return ((attrs.get("Spec") or {}).get("Labels") or {}).get(LABEL_CLUSTER)
+
+    def swarm_leave(self) -> None:
+        """Leaves the Swarm, also as its last manager (which ends it)."""
+        with _translated("docker swarm leave"):
+            self._client.swarm.leave(force=True)
+
+    def nodes(self) -> list[Node]:
+        """All nodes of the Swarm."""
+        with _translated("docker node ls"):
+            raw = [n.attrs for n in self._client.nodes.list()]
+        result = []
+        for a in raw:
+            description, resources = a.get("Description", {}), a.get("Description", {}).get("Resources", {})
+            result.append(
+                Node(
+                    id=a["ID"],
+                    name=description.get("Hostname", ""),
+                    role=a["Spec"].get("Role", ""),
+                    state=a.get("Status", {}).get("State", ""),
+                    availability=a["Spec"].get("Availability", ""),
+                    address=a.get("Status", {}).get("Addr", ""),
+                    cpus=int(resources.get("NanoCPUs", 0) / 1e9),
+                    memory_mib=int(resources.get("MemoryBytes", 0)) // 2**20,
+                    labels=a["Spec"].get("Labels") or {},
+                )
+            )
+        return result
+
+    def label_queue_node(self, node_id: str, cluster: str) -> None:
+        """Marks the node that holds the queue's volume."""
+        with _translated("labelling the node"):
+            node = self._client.nodes.get(node_id)
+            spec = dict(node.attrs["Spec"])
+            spec["Labels"] = {**(spec.get("Labels") or {}), LABEL_QUEUE_NODE: cluster}
+            node.update(spec)
+
+    # -- services -------------------------------------------------------------------------------------------------
+
+    def services(self, cluster: str) -> list[Service]:
+        """The pool's services."""
+        with _translated("docker service ls"):
+            raw = self._client.api.services(filters={"label": f"{LABEL_CLUSTER}={cluster}"})
+        result = []
+        for a in raw:
+            spec = a["Spec"]
+            mode = spec.get("Mode", {})
+            container = spec["TaskTemplate"]["ContainerSpec"]
+            replicas = mode["Replicated"].get("Replicas") if "Replicated" in mode else None
+            result.append(
+                Service(
+                    a["ID"], spec["Name"], spec.get("Labels") or {}, replicas, container["Image"], _canonical(container)
+                )
+            )
+        return result
+
+    def tasks(self, service_id: str | None = None) -> list[Task]:
+        """Tasks of one service, or of the whole Swarm."""
+        filters = {"service": service_id} if service_id else None
+        with _translated("docker service ps"):
+            raw: list[dict[str, Any]] = self._client.api.tasks(filters=filters)
+        return [
+            Task(
+                id=t["ID"],
+                service_id=t.get("ServiceID", ""),
+                node_id=t.get("NodeID", ""),
+                slot=int(t.get("Slot", 0)),
+                state=t["Status"]["State"],
+                desired=t["DesiredState"],
+                error=t["Status"].get("Err", ""),
+                container_id=(t["Status"].get("ContainerStatus") or {}).get("ContainerID", ""),
+                container_spec=_canonical(t["Spec"].get("ContainerSpec") or {}),
+            )
+            for t in raw
+        ]
+
+    def endpoint_mode(self, service_id: str) -> str:
+        """`vip` or `dnsrr`."""
+        with _translated("docker service inspect"):
+            attrs: dict[str, Any] = self._client.api.inspect_service(service_id)
+        return str((attrs["Spec"].get("EndpointSpec") or {}).get("Mode", "vip"))
+
+    def scale(self, service_id: str, replicas: int) -> None:
+        """Sets the number of replicas; returns before Swarm has acted."""
+        with _translated("docker service scale"):
+            self._client.services.get(service_id).scale(replicas)
+
+    # -- configs and secrets --------------------------------------------------------------------------------------
+
+    def configs(self, cluster: str) -> list[Stored]:
+        """The pool's Swarm configs, with their content."""
+        import base64
+
+        with _translated("docker config ls"):
+            raw = [c.attrs for c in self._client.configs.list(filters={"label": f"{LABEL_CLUSTER}={cluster}"})]
+        return [
+            Stored(
+                a["ID"],
+                a["Spec"]["Name"],
+                a["Spec"].get("Labels") or {},
+                base64.b64decode(a["Spec"].get("Data", "")),
+            )
+            for a in raw
+        ]
+
+    def secrets(self, cluster: str) -> list[Stored]:
+        """The pool's Swarm secrets, without their content (the engine never gives it back)."""
+        with _translated("docker secret ls"):
+            raw = [s.attrs for s in self._client.secrets.list(filters={"label": f"{LABEL_CLUSTER}={cluster}"})]
+        return [Stored(a["ID"], a["Spec"]["Name"], a["Spec"].get("Labels") or {}, b"") for a in raw]
+
+    def config_create(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """Stores a config."""
+        with _translated(f"docker config create {name}"):
+            self._client.configs.create(name=name, data=data, labels=dict(labels))
+
+    def secret_create(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
+        """Stores a secret: the bytes travel in the request's body, never on a command line."""
+        with _translated(f"docker secret create {name}"):
+            self._client.secrets.create(name=name, data=data, labels=dict(labels))
+
+    def config_remove(self, config_id: str) -> None:
+        """Removes a config that no service uses."""
+        with _translated("docker config rm"):
+            self._client.api.remove_config(config_id)
+
+    def secret_remove(self, secret_id: str) -> None:
+        """Removes a secret that no service uses."""
+        with _translated("docker secret rm"):
+            self._client.api.remove_secret(secret_id)
+
+    # -- containers -----------------------------------------------------------------------------------------------
+
+    def containers(self, *labels: str, everything: bool = True) -> list[Container]:
+        """Containers of this engine that carry all `labels` (`key` or `key=value`); also stopped ones."""
+        with _translated("docker ps"):
+            raw = self._client.api.containers(all=everything, filters={"label": list(labels)})
+        return [Container(c["Id"], c["Names"][0].lstrip("/"), c["State"], c.get("Labels") or {}) for c in raw]
+
+    def execute(self, container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
+        """Runs a program in a container of this engine: (exit code, stdout, stderr)."""
+        with _translated("docker exec"):
+            code, streams = self._client.containers.get(container_id).exec_run(list(argv), demux=True)
+        out, err = streams if streams else (b"", b"")
+        return int(code), (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
+
+    def run_once(
+        self,
+        image: str,
+        argv: Sequence[str],
+        *,
+        cluster: str,
+        binds: Mapping[str, str],
+        host_network: bool = False,
+    ) -> str:
+        """Runs a short container to its end and returns what it printed. `binds`: machine path to container path.
+
+        The engine makes a bind's source when it is missing: that is how directories appear on a machine.
+        """
+        with _translated(f"docker run {image} {' '.join(argv[:2])}"):
+            out: bytes = self._client.containers.run(
+                image,
+                list(argv[1:]),
+                entrypoint=argv[0],
+                remove=True,
+                network_mode="host" if host_network else "none",
+                labels={LABEL_CLUSTER: cluster},
+                volumes={host: {"bind": inside, "mode": "rw"} for host, inside in binds.items()},
+            )
+        return out.decode(errors="replace")
+
+    def container_remove(self, container_id: str) -> None:
+        """Removes a container, running or not; one that is gone already is fine."""
+        import docker.errors
+
+        with _translated("docker rm"), contextlib.suppress(docker.errors.NotFound):
+            self._client.api.remove_container(container_id, force=True, v=True)
+
+    # -- volumes and networks -------------------------------------------------------------------------------------
+
+    def volumes(self, cluster: str) -> list[str]:
+        """Names of the pool's volumes on this engine."""
+        with _translated("docker volume ls"):
+            found = self._client.volumes.list(filters={"label": f"{LABEL_CLUSTER}={cluster}"})
+        return [str(v.name) for v in found]
+
+    def volume_remove(self, name: str) -> None:
+        """Removes a volume and what is in it."""
+        with _translated(f"docker volume rm {name}"):
+            self._client.volumes.get(name).remove()
+
+    def network_subnets(self) -> dict[str, list[str]]:
+        """Every network of this engine with its IPv4 and IPv6 subnets."""
+        with _translated("docker network ls"):
+            raw = self._client.api.networks()
+        return {
+            n["Name"]: [c["Subnet"] for c in (n.get("IPAM") or {}).get("Config") or () if "Subnet" in c] for n in raw
+        }
+
+    def network_remove(self, name: str) -> bool:
+        """Removes a network; False when there is none of this name."""
+        import docker.errors
+
+        with _translated(f"docker network rm {name}"):
+            try:
+                self._client.api.remove_network(name)
+            except docker.errors.NotFound:
+                return False
+        return True
+
+    # -- images ---------------------------------------------------------------------------------------------------
+
+    def image(self, reference: str) -> Image | None:
+        """The image of this name, if the engine has it."""
+        import docker.errors
+
+        with _translated(f"docker image inspect {reference}"):
+            try:
+                a = self._client.api.inspect_image(reference)
+            except docker.errors.NotFound:
+                return None
+        return _image(a)
+
+    def images(self, label: str) -> list[Image]:
+        """Images that carry `label`."""
+        with _translated("docker images"):
+            return [_image(i.attrs) for i in self._client.images.list(filters={"label": label})]
+
+    def image_pull(self, reference: str) -> None:
+        """Pulls from the registry. Raises EngineError where none answers."""
+        with _translated(f"docker pull {reference}"):
+            self._client.images.pull(reference)
+
+    def image_tag(self, source: str, target: str) -> None:
+        """Gives an image a second name."""
+        repository, _, tag = target.partition(":")
+        with _translated(f"docker tag {source} {target}"):
+            self._client.images.get(source).tag(repository, tag or "latest")
+
+    def image_remove(self, reference: str) -> None:
+        """Removes a name, and the image with its last one."""
+        with _translated(f"docker rmi {reference}"):
+            self._client.images.remove(reference)
+
+    def image_import(self, tar: Path, target: str, *, labels: Mapping[str, str]) -> None:
+        """Makes a one-layer image of a root file system in a tar file (streamed)."""
+        repository, _, tag = target.partition(":")
+        changes = [f"LABEL {key}={value}" for key, value in labels.items()] + ['CMD ["bash"]']
+        with _translated(f"docker import {tar}"):
+            self._client.api.import_image_from_file(
+                str(tar), repository=repository, tag=tag or "latest", changes=changes
+            )
+
+    def image_build(
+        self,
+        folder: Path,
+        target: str,
+        *,
+        arguments: Mapping[str, str],
+        labels: Mapping[str, str],
+        on_line: Callable[[str], None],
+    ) -> None:
+        """Builds `folder`; every line of output goes to `on_line`. Raises EngineError with the failing step's words."""
+        tail: list[str] = []
+        with _translated(f"docker build {folder.name}"):
+            stream = self._client.api.build(
+                path=str(folder),
+                tag=target,
+                buildargs=dict(arguments),
+                labels=dict(labels),
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for event in stream:
+                if "stream" in event:
+                    for line in str(event["stream"]).splitlines():
+                        if line.strip():
+                            tail = [*tail[-11:], line.rstrip()]
+                            on_line(line.rstrip())
+                if "error" in event:
+                    raise EngineError(f"docker build of {target}: {event['error'].strip()}\n  " + "\n  ".join(tail))
+
+    def images_save(self, references: Sequence[str], file: IO[bytes]) -> None:
+        """Writes images as one tar stream."""
+        with _translated(f"docker save {' '.join(references)}"):
+            for chunk in self._client.api.get_image(list(references)):
+                file.write(chunk)
+
+    def images_load(self, file: IO[bytes]) -> list[str]:
+        """Loads images from a tar stream; their names."""
+        with _translated("docker load"):
+            loaded = self._client.images.load(file)
+        return [t for i in loaded for t in i.tags]
+
+
+def _image(a: Mapping[str, Any]) -> Image:
+    labels = (a.get("Config") or {}).get("Labels") or {}
+    return Image(a["Id"], tuple(a.get("RepoTags") or ()), int(a.get("Size", 0)) // 2**20, a.get("Created", ""), labels)
+
+
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,35 @@
+"""`docker stack`: the one thing of the engine that has no API."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from swarmhpc.adapters import command
+from swarmhpc.errors import EngineError
+
+_IGNORED = ("Ignoring unsupported options", "Ignoring deprecated options")
+
+
+def deploy(name: str, stack: str, files: Mapping[str, str]) -> None:
+    """Deploys `stack` (YAML text) with the files it names next to it; removes services it no longer has.
+
+    Images are never resolved: without a registry they are on every node already (facts: Swarm always tries to pull).
+    Raises CommandError with docker's own words, EngineError when docker drops an option of the stack silently.
+    """
+    with tempfile.TemporaryDirectory(prefix="swarmhpc-") as folder:
+        for file, text in files.items():
+            (Path(folder) / file).write_text(text)
+        path = Path(folder) / "stack.yml"
+        path.write_text(stack)
+        argv = ["docker", "stack", "deploy", "--resolve-image", "never", "--prune", "-c", str(path), name]
+        done = command.run(argv, timeout_s=180, cwd=Path(folder))
+    for line in done.stderr.splitlines():
+        if line.startswith(_IGNORED):
+            raise EngineError(f"docker stack deploy {name}: {line}")
+
+
+def remove(name: str) -> None:
+    """Removes the stack's services, networks, configs; not its volumes."""
+    command.run(["docker", "stack", "rm", name], timeout_s=180)

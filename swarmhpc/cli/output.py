@@ -1,0 +1,115 @@
+"""How things look: data on stdout (tables or JSON), everything else on stderr, progress where there is a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from swarmhpc.errors import SwarmHpcError
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr."""
+    err.print(escape(text))
+
+
+def data(text: str) -> None:
+    """A line of data, on stdout."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def as_json(value: object) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """A table on stdout; columns named in `right` are numbers."""
+    t = Table(box=None, pad_edge=False, header_style="bold" if out.is_terminal else "")
+    for c in columns:
+        t.add_column(c, justify="right" if c in right else "left", no_wrap=True, overflow="ignore")
+    for row in rows:
+        t.add_row(*(escape(str(cell)) for cell in row))
+    # A pipe gets whole lines, however wide.
+    width = None if out.is_terminal else 400
+    out.print(t, width=width, crop=False)
+
+
+def failure(error: SwarmHpcError) -> None:
+    """An error as people see it: what happened, then what to type."""
+    err.print(f"[red]error:[/red] {escape(error.message)}" if err.is_terminal else f"error: {escape(error.message)}")
+    if error.hint:
+        err.print(f"  next: {escape(error.hint)}")
+
+
+def since(seconds: float) -> str:
+    """`[  3.2 s]`."""
+    return f"[{seconds:5.1f} s]"
+
+
+class Phases:
+    """Progress of long work: a live line while a phase runs (terminals only), one line when it is done."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._phase = ""
+        self._status: Any = None
+
+    def start(self, phase: str) -> None:
+        """A phase begins."""
+        self._phase = phase
+        if err.is_terminal:
+            self._status = err.status(f"{phase} …", spinner="line")
+            self._status.start()
+
+    def detail(self, text: str) -> None:
+        """Replaces the live line; nothing where there is no terminal."""
+        if self._status is not None:
+            width = max(20, err.width - len(self._phase) - 16)
+            shown = escape(text if len(text) <= width else text[: width - 1] + "…")
+            self._status.update(f"{self._phase} {since(time.monotonic() - self._began).strip('[]')}  {shown}")
+
+    def done(self, text: str) -> None:
+        """The phase has ended well."""
+        self.stop()
+        say(f"{since(time.monotonic() - self._began)} {self._phase:<10} {text}")
+
+    def notice(self, text: str) -> None:
+        """Something to know, once."""
+        say(f"note: {text}")
+
+    def stop(self) -> None:
+        """Takes the live line off the screen."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+
+@contextlib.contextmanager
+def phases() -> Iterator[Phases]:
+    """Phases whose live line is gone when the block ends, however it ends."""
+    shown = Phases()
+    try:
+        yield shown
+    finally:
+        shown.stop()
+
+
+@contextlib.contextmanager
+def interruptible(what: str, hint: str) -> Iterator[None]:
+    """Ctrl-C inside says how things stand and what to type, and ends with code 1."""
+    try:
+        yield
+    except KeyboardInterrupt as e:
+        raise SwarmHpcError(f"interrupted: {what}", hint=hint) from e

@@ -1,0 +1,103 @@
+"""`swarmhpc token`: who may use the pool."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmhpc.cli import output
+from swarmhpc.errors import NoPoolError, SwarmHpcError, UsageError
+
+if TYPE_CHECKING:
+    from swarmhpc.adapters.docker import Engine
+
+app = typer.Typer(help="Give people access to the pool, see who has it, take it back.", no_args_is_help=True)
+
+
+def _pool() -> tuple[Engine, str]:
+    from swarmhpc.adapters.docker import Engine
+
+    engine = Engine()
+    facts = engine.facts()
+    pool = engine.swarm_cluster() if facts.swarm_state == "active" and facts.is_manager else None
+    if pool is None:
+        raise NoPoolError(
+            "this machine is not a manager of a pool's Swarm", hint="run it there; or make a pool: swarmhpc up"
+        )
+    return engine, pool
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="The person: jobs and spooled files belong to this name.")],
+    lifetime: Annotated[
+        str | None, typer.Option(help="How long it is good, such as 12h or 30d; else for ever.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it to this file (0600), not to stdout.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON (with --output: without the token).")] = False,
+) -> None:
+    """Make a token for a person. It works at once; nothing is restarted."""
+    from swarmhpc import context
+    from swarmhpc.cluster import people
+    from swarmhpc.units import parse_duration_s
+
+    try:
+        lifetime_s = None if lifetime is None else parse_duration_s(lifetime)
+    except ValueError as e:
+        raise UsageError(f"--lifetime: {e}", hint=f"swarmhpc token create {name} --lifetime 30d") from e
+    people.check_name(name)
+    engine, pool = _pool()
+    token = people.create(engine, pool, name, lifetime_s=lifetime_s)
+    if file is not None:
+        try:
+            context.write_private(file, token.text + "\n")
+        except OSError as e:
+            raise SwarmHpcError(
+                f"{file}: can't be written ({e.strerror}); the token is lost",
+                hint=f"swarmhpc token create {name} -o FILE",
+            ) from e
+        output.say(f"token of {name} is in {file} (readable by you only); whoever has it can submit as {name}")
+    if json:
+        known = {"name": name, "pool": pool, "token_id": token.token_id, "expires_at": token.expires_at}
+        output.as_json(known if file is not None else {**known, "token": token.text})
+    elif file is None:
+        output.data(token.text)
+
+
+@app.command()
+def revoke(name: Annotated[str, typer.Argument(help="The person whose tokens end now.")]) -> None:
+    """End every token of a person. Central manager and access point restart (seconds); running jobs go on."""
+    from swarmhpc.cluster import people
+    from swarmhpc.cluster import up as wing
+
+    engine, pool = _pool()
+    count = people.revoke(engine, pool, name)
+    with output.phases() as progress:
+        wing.refresh(engine, progress, timeout_s=300)
+    output.say(f"revoked {count} {'token' if count == 1 else 'tokens'} of {name}")
+
+
+@app.command("list")
+def listing(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Every token that was given out (never the token itself)."""
+    from swarmhpc.cluster import people
+
+    engine, pool = _pool()
+    records = people.listing(engine, pool)
+    if json:
+        output.as_json([asdict(r) for r in records])
+        return
+
+    def day(at: int | None) -> str:
+        return "-" if at is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+    output.table(
+        ["NAME", "TOKEN", "ISSUED", "EXPIRES", "REVOKED"],
+        [[r.person, r.token_id[:12], day(r.issued_at), day(r.expires_at), day(r.revoked_at)] for r in records],
+    )

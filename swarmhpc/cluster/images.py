@@ -1,0 +1,151 @@
+"""The pool's image: its base from a registry where one answers, else from the distribution's packages."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from swarmhpc import state
+from swarmhpc.adapters import command
+from swarmhpc.adapters.docker import Engine, Image
+from swarmhpc.config import Cluster
+from swarmhpc.errors import CommandError, EngineError, SwarmHpcError
+
+LABEL_IMAGE = "swarmhpc.image"
+"""On images made here: `pool` or `base`."""
+_FILES = ("Dockerfile", "entrypoint", "docker", "janitor", "add-user")
+_STALE = "Acquire::Check-Valid-Until=false"
+
+OnLine = Callable[[str], None]
+
+
+def reference(cluster: Cluster) -> str:
+    """The image the pool's services use: the cluster file's, or one built here, named by a hash of its recipe."""
+    if cluster.image.name is not None:
+        return cluster.image.name
+    folder = state.assets("images") / "pool"
+    recipe = [(folder / name).read_text() for name in _FILES]
+    return f"{state.IMAGE_REPOSITORY}:{state.short_hash(cluster.image.base or state.BASE_IMAGE, *recipe)}"
+
+
+def ensure(engine: Engine, cluster: Cluster, *, on_line: OnLine) -> str:
+    """Makes sure the engine has the pool's image; builds or pulls what is missing; returns its name."""
+    name = reference(cluster)
+    if engine.image(name) is None:
+        if cluster.image.name is not None:
+            on_line(f"pulling {name}")
+            engine.image_pull(name)
+        else:
+            build(engine, cluster, on_line=on_line)
+    return name
+
+
+def build(engine: Engine, cluster: Cluster, *, on_line: OnLine) -> str:
+    """Builds the pool's image (base first). Raises EngineError or CommandError with the failing step's own words."""
+    name = reference(cluster)
+    base = cluster.image.base or state.BASE_IMAGE
+    ensure_base(engine, base, on_line=on_line)
+    try:
+        engine.image_build(
+            state.assets("images") / "pool",
+            name,
+            arguments={"BASE": base, "APT_OPTIONS": " ".join(apt_options())},
+            labels={LABEL_IMAGE: "pool"},
+            on_line=on_line,
+        )
+    except EngineError as e:
+        raise _with_apt_hint(e) from e
+    return name
+
+
+def ensure_base(engine: Engine, base: str, *, on_line: OnLine) -> None:
+    """Base image: here already, else from its registry, else (for our default) made with mmdebstrap.
+
+    Jobs that name `debian` get this base where no registry answers, so that the first example runs anywhere.
+    """
+    if engine.image(base) is not None:
+        return
+    on_line(f"pulling {base}")
+    try:
+        engine.image_pull(base)
+    except EngineError as e:
+        if base != state.BASE_IMAGE:
+            raise EngineError(
+                f"base image {base}: {e.message}",
+                hint="check image.base in swarmhpc.yaml, or load it: docker load -i FILE",
+            ) from e
+        on_line(f"no registry gives {base}; making it from Debian's packages")
+        _bootstrap(engine, base, on_line=on_line)
+    if engine.image("debian:latest") is None:
+        try:
+            engine.image_pull("debian:latest")
+        except EngineError:
+            engine.image_tag(base, "debian:latest")
+
+
+def _bootstrap(engine: Engine, base: str, *, on_line: OnLine) -> None:
+    """A minimal Debian root file system with mmdebstrap (its manual page: --variant=minbase, --aptopt), imported."""
+    if not command.found("mmdebstrap"):
+        raise CommandError(
+            "no registry answers, and mmdebstrap, which would make the base image from Debian's packages, is missing",
+            hint="apt-get install -y mmdebstrap && swarmhpc up",
+        )
+    options = [f"--aptopt={_apt_conf(o)}" for o in apt_options()]
+    with tempfile.TemporaryDirectory(prefix="swarmhpc-base-") as folder:
+        tar = Path(folder) / "base.tar"
+        argv = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", *options]
+        on_line("mmdebstrap forky")
+        try:
+            command.run([*argv, "forky", str(tar)], timeout_s=1200)
+        except CommandError as e:
+            raise _with_apt_hint(e) from e
+        engine.image_import(tar, base, labels={LABEL_IMAGE: "base"})
+
+
+def apt_options() -> list[str]:
+    """apt options for image builds: $SWARMHPC_APT_OPTIONS, such as `Acquire::http::Proxy=http://proxy:3128`."""
+    return os.environ.get("SWARMHPC_APT_OPTIONS", "").split()
+
+
+def _apt_conf(option: str) -> str:
+    key, _, value = option.partition("=")
+    return f'{key} "{value}";'
+
+
+def _with_apt_hint(e: SwarmHpcError) -> SwarmHpcError:
+    """apt's commonest failures behind a mirror, with what to type."""
+    text = e.message + getattr(e, "output", "")
+    if "is expired" in text or "is not valid anymore" in text:
+        e.hint = (
+            "the package mirror is stale (its Release file has expired). If you trust it: "
+            f"SWARMHPC_APT_OPTIONS={_STALE} swarmhpc up"
+        )
+    elif "Temporary failure resolving" in text or "Could not connect" in text:
+        e.hint = (
+            "this machine reaches no Debian mirror. Behind a proxy: "
+            "SWARMHPC_APT_OPTIONS=Acquire::http::Proxy=http://PROXY:PORT swarmhpc up; "
+            "without a network: swarmhpc images load FILE (made with swarmhpc images save on another machine)"
+        )
+    elif "No space left" in text:
+        e.hint = "free some disk (docker system df shows what the engine holds) and run swarmhpc up again"
+    return e
+
+
+def listing(engine: Engine) -> list[Image]:
+    """Images that swarmhpc made on this engine."""
+    return engine.images(LABEL_IMAGE)
+
+
+def save(engine: Engine, cluster: Cluster, extra: Sequence[str], file: IO[bytes]) -> list[str]:
+    """Writes the pool's image, the base as `debian`, and `extra` images into one file; their names."""
+    names = [reference(cluster)]
+    names += [n for n in (cluster.image.base or state.BASE_IMAGE, "debian:latest") if engine.image(n) is not None]
+    names += extra
+    for name in names:
+        if engine.image(name) is None:
+            raise EngineError(f"image {name}: the engine has no such image", hint="swarmhpc images build")
+    engine.images_save(names, file)
+    return names

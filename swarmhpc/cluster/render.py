@@ -1,0 +1,161 @@
+"""Cluster file and facts in, stack and HTCondor configuration out. Pure but for reading the shipped templates."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from swarmhpc import state
+from swarmhpc.config import Cluster
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_CONFIGS = ("common", "central-manager", "access-point", "executor")
+LEASE_S = 60
+"""Job lease: how long after an executor vanished its job is taken to be lost (facts: Idle again at about 76 s)."""
+
+
+@dataclass(frozen=True)
+class ClassPlan:
+    """A class of executors with its size decided."""
+
+    name: str
+    replicas: int
+    cpus: int
+    memory_mib: int
+
+
+@dataclass(frozen=True)
+class RenderFacts:
+    """What the templates need beyond the cluster file."""
+
+    networking: Literal["vip", "dnsrr"]
+    address: str
+    image: str
+    classes: tuple[ClassPlan, ...]
+    signing_key: str
+    """Name of the Swarm secret."""
+    executor_token: str
+    """Name of the Swarm secret."""
+    revoked: str = ""
+    """SEC_TOKEN_REVOCATION_EXPR, or nothing."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """`stack` is YAML for `docker stack deploy`; its configs are files of `configs` (file name to text)."""
+
+    stack: str
+    configs: dict[str, str]
+    services: dict[str, dict[str, Any]]
+    """Short service name to its section."""
+
+
+def size_classes(cluster: Cluster, *, node_cpus: int, node_memory_mib: int) -> tuple[ClassPlan, ...]:
+    """Fills in `cpus: auto` and `memory: auto` from the machine: an equal share for every replica of the file.
+
+    A quarter of the memory, at least 512 MiB, stays with the machine, the central manager and the access point.
+    """
+    replicas = max(1, sum(c.replicas for c in cluster.executors))
+    free_mib = node_memory_mib - max(512, node_memory_mib // 4)
+    share_mib = max(256, free_mib // replicas // 128 * 128)
+    share_cpus = max(1, node_cpus // replicas)
+    return tuple(
+        ClassPlan(
+            name=c.name,
+            replicas=c.replicas,
+            cpus=c.cpus if c.cpus is not None else share_cpus,
+            memory_mib=c.memory_mib if c.memory_mib is not None else share_mib,
+        )
+        for c in cluster.executors
+    )
+
+
+def interface_pattern(subnet: str) -> str:
+    """HTCondor's NETWORK_INTERFACE for addresses of this subnet: whole octets, then a star.
+
+    HTCondor 25 manual, NETWORK_INTERFACE: "may be an IP address, an interface name, or a pattern with *".
+    """
+    network = ipaddress.ip_network(subnet)
+    octets = str(network.network_address).split(".")[: network.prefixlen // 8]
+    return ".".join([*octets, "*"])
+
+
+def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
+    """Renders everything `docker stack deploy` needs.
+
+    An undefined variable in a template is an error (jinja2.UndefinedError), never an empty string.
+    """
+    environment = _environment()
+    volumes = [
+        {"name": f"VOLUME{i}", "spec": f"{v.source}:{v.target}" + (":ro" if v.read_only else "")}
+        for i, v in enumerate(cluster.jobs.volumes)
+    ]
+    executors = sum(c.replicas for c in facts.classes)
+    values: dict[str, Any] = {
+        "pool": cluster.name,
+        "ports": cluster.ports,
+        "subnet": cluster.subnet,
+        "interface": interface_pattern(cluster.subnet),
+        "address": facts.address,
+        "networking": facts.networking,
+        "port_mode": "ingress" if facts.networking == "vip" else "host",
+        "image": facts.image,
+        "classes": facts.classes,
+        "secrets": {"signing_key": facts.signing_key, "executor_token": facts.executor_token},
+        "revoked": facts.revoked,
+        "execute_dir": cluster.execute_dir,
+        "drain_timeout_s": cluster.drain_timeout_s,
+        "pids_limit": cluster.jobs.pids_limit,
+        "allow_host_network": cluster.jobs.allow_host_network,
+        "docker_volumes": volumes,
+        "lease_s": LEASE_S,
+        "negotiator_interval_s": 1 if executors <= 20 else 5,
+    }
+    configs: dict[str, str] = {}
+    entries = []
+    for key in _CONFIGS:
+        text = environment.get_template(f"condor/{key}.conf.j2").render(values)
+        file = f"{key}.conf"
+        configs[file] = text
+        name = f"{cluster.name}_{key}-{state.short_hash(text)}"
+        entries.append({"key": key, "name": name, "file": f"./{file}"})
+    text = environment.get_template("pool.yml.j2").render(values, configs=entries)
+    return _with_spec_labels(text, configs)
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(state.assets("stacks")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+
+
+def _with_spec_labels(text: str, configs: dict[str, str]) -> Rendered:
+    """Labels each service with a hash of its section, so that a later `up` sees what changed without guessing."""
+    import yaml
+
+    stack = yaml.safe_load(text)
+    stack = {key: value for key, value in stack.items() if not key.startswith("x-")}
+    names = {key: value["name"] for key, value in stack["configs"].items()}
+    services: dict[str, dict[str, Any]] = stack["services"]
+    for service in services.values():
+        # Replicas are compared with the running service itself: `swarmhpc scale` changes them.
+        section = {**service, "deploy": {k: v for k, v in service["deploy"].items() if k != "replicas"}}
+        mounted = [names[c["source"]] for c in service.get("configs", ())]
+        service["deploy"]["labels"][state.LABEL_SPEC] = state.short_hash(
+            yaml.safe_dump(section),
+            *mounted,
+            yaml.safe_dump(stack["networks"]),
+            yaml.safe_dump(stack["secrets"]),
+        )
+    header = "\n".join(line for line in text.splitlines()[:1]) + "\n"
+    return Rendered(header + yaml.safe_dump(stack, sort_keys=False, width=120), configs, services)

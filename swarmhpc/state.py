@@ -1,0 +1,47 @@
+"""Names and labels by which swarmhpc finds its own things. The Swarm is the only database: there is no state file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+LABEL_CLUSTER: Final = "swarmhpc.cluster"
+"""On everything that swarmhpc made: the Swarm itself, services, configs, secrets, volumes, containers. Value: pool."""
+LABEL_ROLE: Final = "swarmhpc.role"
+LABEL_CLASS: Final = "swarmhpc.class"
+LABEL_SPEC: Final = "swarmhpc.spec"
+"""On a service: hash of the stack section it was deployed from."""
+LABEL_KIND: Final = "swarmhpc.kind"
+"""On a Swarm config or secret: `cluster-file`, `signing-key`, `executor-token`, `token-record`."""
+LABEL_TASK: Final = "swarmhpc.task"
+"""On a job container: the Swarm task of the executor that started it."""
+LABEL_QUEUE_NODE: Final = "swarmhpc.queue"
+"""On a node: the pool whose queue volume it holds."""
+
+CENTRAL_MANAGER: Final = "central-manager"
+ACCESS_POINT: Final = "access-point"
+JANITOR: Final = "janitor"
+EXECUTOR: Final = "executor"
+
+IMAGE_REPOSITORY: Final = "swarmhpc/pool"
+BASE_IMAGE: Final = "debian:forky-slim"
+
+
+def short_hash(*parts: str) -> str:
+    """Twelve hex digits that change when any part does."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:12]
+
+
+def assets(kind: str) -> Path:
+    """Folder of shipped files: `stacks`, `images`, `ansible` or `examples`.
+
+    In a wheel they lie in `swarmhpc/_assets`, in a checkout at its top.
+    """
+    package = Path(__file__).parent
+    shipped = package / "_assets" / kind
+    return shipped if shipped.is_dir() else package.parent / kind
