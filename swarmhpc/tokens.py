@@ -69,8 +69,15 @@ def read_claims(text: str) -> Token:
         raise ValueError("a token has three parts with dots between them")
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return Token(text.strip(), str(claims["sub"]), str(claims["jti"]), int(claims["iat"]), claims.get("exp"))
-    except (ValueError, KeyError, TypeError) as e:
+        expires_at = claims.get("exp")
+        return Token(
+            text.strip(),
+            str(claims["sub"]),
+            str(claims["jti"]),
+            int(claims["iat"]),
+            None if expires_at is None else int(expires_at),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
         raise ValueError("its middle part is not the claims of an HTCondor token") from e
 
 

@@ -24,7 +24,7 @@ _SPOOLING = 16
 """HoldReasonCode of a job whose input files are still on their way (25 manual, HoldReasonCode 16)."""
 
 _JOB_ATTRIBUTES = [
-    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "NumShadowStarts", "QDate", "JobStartDate",
+    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "NumJobMatches", "QDate", "JobStartDate",
     "JobCurrentStartDate", "CompletionDate", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode",
     "HoldReasonSubCode", "RemoteHost", "LastRemoteHost", "MachineAttrSwarmHpcClass0",
     "SwarmHpcOutput", "SwarmHpcError", "RequestMemory", "RequestCpus", "Cmd", "DockerImage",
@@ -256,7 +256,7 @@ class Pool:
                 f" ({self._context.token_file}): {words}",
                 hint=f"ask for a new one: swarmhpc token create {self._context.person}   (on the pool's manager)",
             )
-        return PoolError(f"the {daemon} of pool {self._context.pool} refused: {words}")
+        return PoolError(f"the {daemon} of pool {self._context.pool} failed: {words}", hint="swarmhpc status")
 
     def _accepted(self, host: str, port: int, daemon: str) -> bool:
         """Whether the daemon takes this token at all (asked with condor_ping's own command)."""
@@ -286,7 +286,8 @@ def _job(a: Mapping[str, Any]) -> Job:
         process=int(a["ProcId"]),
         owner=str(a.get("Owner", "")),
         status="transferring" if code == _SPOOLING else status,
-        attempts=int(a.get("NumJobStarts", 0)),
+        # The shadow's count is lost with an executor that dies; the schedd's own count of matches is not.
+        attempts=max(int(a.get("NumJobStarts", 0)), int(a.get("NumJobMatches", 0))),
         submitted_at=int(a.get("QDate", 0)),
         started_at=int(a.get("JobCurrentStartDate") or a.get("JobStartDate") or 0),
         completed_at=int(a.get("CompletionDate", 0)),

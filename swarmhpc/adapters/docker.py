@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from swarmhpc.adapters import command
 from swarmhpc.errors import EngineError, EngineUnreachableError
 from swarmhpc.state import LABEL_CLUSTER, LABEL_QUEUE_NODE
 
@@ -266,10 +267,11 @@ class Engine:
         return result
 
     def tasks(self, service_id: str | None = None) -> list[Task]:
-        """Tasks of one service, or of the whole Swarm."""
+        """Tasks of one service, or of the whole Swarm; the one whose state changed last comes last."""
         filters = {"service": service_id} if service_id else None
         with _translated("docker service ps"):
             raw: list[dict[str, Any]] = self._client.api.tasks(filters=filters)
+        raw.sort(key=lambda t: t["Status"].get("Timestamp", ""))
         return [
             Task(
                 id=t["ID"],
@@ -492,11 +494,9 @@ class Engine:
                 if "error" in event:
                     raise EngineError(f"docker build of {target}: {event['error'].strip()}\n  " + "\n  ".join(tail))
 
-    def images_save(self, references: Sequence[str], file: IO[bytes]) -> None:
-        """Writes images as one tar stream."""
-        with _translated(f"docker save {' '.join(references)}"):
-            for chunk in self._client.api.get_image(list(references)):
-                file.write(chunk)
+    def images_save(self, references: Sequence[str], target: Path) -> None:
+        """Writes images into one tar file. The SDK saves one image at a time; the command shares their layers."""
+        command.run(["docker", "save", "-o", str(target), *references], timeout_s=1800)
 
     def images_load(self, file: IO[bytes]) -> list[str]:
         """Loads images from a tar stream; their names."""

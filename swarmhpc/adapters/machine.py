@@ -43,6 +43,8 @@ def port_taken(port: int) -> bool:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             s.bind(("0.0.0.0", port))
+        except PermissionError:  # below 1024 without root: ask whether somebody answers instead
+            return port_answers("127.0.0.1", port)
         except OSError:
             return True
     return False

@@ -152,19 +152,11 @@ def status(
         output.table(["CLASS", *numbers], [["?" if v is None else v for v in c] for c in classes], right=numbers)
         if s.slots:
             output.data("")
-            rows = [
-                [
-                    x.name.partition(".")[0],
-                    x.node,
-                    x.state,
-                    x.activity,
-                    x.cpus,
-                    format_mib(x.memory_mib),
-                    x.job_id or "-",
-                ]
-                + [format_duration_s(x.activity_age_s)]
-                for x in s.slots
-            ]
+            rows = []
+            for x in s.slots:
+                size = (x.cpus, format_mib(x.memory_mib))
+                age = format_duration_s(x.activity_age_s)
+                rows.append([x.name.partition(".")[0], x.node, x.state, x.activity, *size, x.job_id or "-", age])
             columns = ["SLOT", "NODE", "STATE", "ACTIVITY", "CPUS", "MEMORY", "JOB", "SINCE"]
             output.table(columns, rows, right=("CPUS", "MEMORY"))
         for trouble in s.trouble:

@@ -61,8 +61,7 @@ def save(
     with output.interruptible(f"{target} was not written", f"swarmhpc images save {target}"), output.phases() as p:
         p.start("save")
         try:
-            with part.open("wb") as stream:
-                names = images.save(engine, cluster, extra or [], stream)
+            names = images.save(engine, cluster, extra or [], part)
             part.replace(target)
         except OSError as e:
             raise SwarmHpcError(f"{target}: can't be written ({e.strerror})", hint=f"df -h {target.parent}") from e

@@ -57,7 +57,8 @@ def submit(
     limits = wing.limits_of(pool)
     translation = wing.prepare(file, cwd=Path.cwd(), limits=limits if limits.classes else None)
     for finding in translation.findings:
-        if finding.severity == "warning" or not json:
+        # A default that was filled in is no news; --dry-run shows it.
+        if finding.severity == "warning" or (not json and not finding.code.startswith("default-")):
             output.say(wing.line(finding))
     if dry_run:
         output.data(flat_text(translation) + f"queue {len(translation.jobs)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from swarmhpc import context, state
 from swarmhpc.adapters import stack
@@ -84,9 +85,11 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
     for c in engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
         engine.container_remove(c.id)
     if image is not None and p.cluster is not None and engine.image(image) is not None:
-        # The directory was made by the engine (a bind's source), so it goes the same way.
-        parent, _, name = p.cluster.execute_dir.rpartition("/")
-        engine.run_once(image, ["rm", "-rf", f"/parent/{name}"], cluster=pool, binds={parent or "/": "/parent"})
+        # The directory was made by the engine (a bind's source) and goes the same way; its parent if nothing is left.
+        folder = PurePosixPath(p.cluster.execute_dir)
+        above = str(folder.parent.parent)
+        script = f'rm -rf "/above/{folder.parent.name}/{folder.name}"; rmdir "/above/{folder.parent.name}" || true'
+        engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
     if swarm:
         _until(
             lambda: [n for n in engine.network_subnets() if n == f"{pool}_pool"],

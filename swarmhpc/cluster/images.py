@@ -6,7 +6,6 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
 
 from swarmhpc import state
 from swarmhpc.adapters import command
@@ -139,7 +138,7 @@ def listing(engine: Engine) -> list[Image]:
     return engine.images(LABEL_IMAGE)
 
 
-def save(engine: Engine, cluster: Cluster, extra: Sequence[str], file: IO[bytes]) -> list[str]:
+def save(engine: Engine, cluster: Cluster, extra: Sequence[str], target: Path) -> list[str]:
     """Writes the pool's image, the base as `debian`, and `extra` images into one file; their names."""
     names = [reference(cluster)]
     names += [n for n in (cluster.image.base or state.BASE_IMAGE, "debian:latest") if engine.image(n) is not None]
@@ -147,5 +146,10 @@ def save(engine: Engine, cluster: Cluster, extra: Sequence[str], file: IO[bytes]
     for name in names:
         if engine.image(name) is None:
             raise EngineError(f"image {name}: the engine has no such image", hint="swarmhpc images build")
-    engine.images_save(names, file)
+    try:
+        engine.images_save(names, target)
+    except CommandError as e:
+        raise EngineError(
+            f"{target} can't be written: {e.output.strip() or e.message}", hint=f"df -h {target.parent}"
+        ) from e
     return names

@@ -54,20 +54,22 @@ class Rendered:
 
 
 def size_classes(cluster: Cluster, *, node_cpus: int, node_memory_mib: int) -> tuple[ClassPlan, ...]:
-    """Fills in `cpus: auto` and `memory: auto` from the machine: an equal share for every replica of the file.
+    """Fills in `cpus: auto` and `memory: auto` from the machine: an equal share of what fixed classes leave.
 
-    A quarter of the memory, at least 512 MiB, stays with the machine, the central manager and the access point.
+    A quarter of the memory, at least 512 MiB, stays with the machine, the central manager and the access point. An
+    auto class gets 128 MiB at least, also where the file asks for more than the machine has.
     """
-    replicas = max(1, sum(c.replicas for c in cluster.executors))
     free_mib = node_memory_mib - max(512, node_memory_mib // 4)
-    share_mib = max(256, free_mib // replicas // 128 * 128)
-    share_cpus = max(1, node_cpus // replicas)
+    free_mib -= sum(c.replicas * c.memory_mib for c in cluster.executors if c.memory_mib is not None)
+    free_cpus = node_cpus - sum(c.replicas * c.cpus for c in cluster.executors if c.cpus is not None)
+    share_mib = free_mib // max(1, sum(c.replicas for c in cluster.executors if c.memory_mib is None))
+    share_cpus = free_cpus // max(1, sum(c.replicas for c in cluster.executors if c.cpus is None))
     return tuple(
         ClassPlan(
             name=c.name,
             replicas=c.replicas,
-            cpus=c.cpus if c.cpus is not None else share_cpus,
-            memory_mib=c.memory_mib if c.memory_mib is not None else share_mib,
+            cpus=c.cpus if c.cpus is not None else max(1, share_cpus),
+            memory_mib=c.memory_mib if c.memory_mib is not None else max(128, share_mib // 128 * 128),
         )
         for c in cluster.executors
     )

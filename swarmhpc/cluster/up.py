@@ -74,7 +74,8 @@ def prepare(engine: Engine, cluster: Cluster) -> Prepared:
     local = machine.engine_is_local()
     ports = (cluster.ports.central_manager, cluster.ports.access_point)
     networks = {n: tuple(s) for n, s in engine.network_subnets().items() if n != f"{cluster.name}_pool"}
-    routes = {f"route {n}": (s,) for n, s in machine.routes().items()} if local else {}
+    known = {s for subnets in networks.values() for s in subnets}
+    routes = {f"route {n}": (s,) for n, s in machine.routes().items() if s not in known} if local else {}
     seen = plan.Observed(
         swarm_state=facts.swarm_state,
         is_manager=facts.is_manager,
@@ -121,7 +122,7 @@ def apply(engine: Engine, p: Prepared, progress: Progress, *, timeout_s: float) 
     """Makes the changes, phase by phase, then waits until the pool is usable. Running it again goes on from there."""
     phases = {s.phase for s in p.steps}
     name = p.cluster.name
-    if p.networking == "dnsrr" and p.cluster.networking == "auto":
+    if p.networking == "dnsrr" and p.cluster.networking == "auto" and not p.seen.services:
         progress.notice(
             f"this kernel has no IPVS, so there are no virtual IPs and no routing mesh: services find each other by "
             f"DNS, and the pool answers at {p.address} only (swarmhpc doctor explains)"
@@ -276,15 +277,16 @@ def wait_usable(engine: Engine, p: Prepared, ctx: context.Context, progress: Pro
             return e.message
         missing = []
         leaving = 0
+        busy = {s.task for s in slots if not s.partitionable}
         for service in engine.services(p.cluster.name):
             name = service.labels.get(state.LABEL_CLASS)
             if name not in want:
                 continue
             tasks = engine.tasks(service.id)
             old = {t.id for t in tasks if t.is_leaving}
-            leaving += len(old)
+            leaving += len(old & busy)
             registered = {s.executor for s in slots if s.class_name == name and s.task not in old}
-            if len(registered) + len(old) < want[name]:
+            if len(registered) + len(old & busy) < want[name]:
                 missing.append(f"{name}: {len(registered)} of {want[name]} executors registered")
         return "; ".join(missing)
 
@@ -315,7 +317,7 @@ def task_errors(engine: Engine, pool: str) -> list[str]:
     lines = []
     for service in engine.services(pool):
         tasks = engine.tasks(service.id)
-        if any(t.is_up for t in tasks):
+        if service.replicas == 0 or any(t.is_up for t in tasks):
             continue
         errors = [t.error for t in tasks if t.error]
         if errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from swarmhpc.adapters.condor import Pool
 from swarmhpc.errors import PoolError, UsageError
-from swarmhpc.jobs.description import Finding, parse
-from swarmhpc.jobs.translate import ClassSize, JobFiles, Limits, SubmitSide, Translation, flat_text, translate
+from swarmhpc.jobs.description import parse
+from swarmhpc.jobs.findings import Finding
+from swarmhpc.jobs.translate import ClassSize, JobFiles, Limits, SubmitSide, Translation, flat_text, translate, variable
 
 _MAX_BYTES = 64 * 2**20
 
@@ -88,6 +90,9 @@ def limits_of(pool: Pool) -> Limits:
 def submit(pool: Pool, translation: Translation) -> Submitted:
     """Puts the jobs into the queue: all of them or none.
 
+    The first and the last column of the item rows are quoted strings: the bindings (25.14.1) take a row that begins
+    with `#` or `)` for the end of the items, and one that ends with a backslash for a continued line.
+
     Where nothing has to travel from here (the command is in the image, no inputs) the jobs go straight into the
     queue. Spooling would hold them for the second that the schedd sleeps after every transfer (25.14, schedd.cpp,
     spoolJobFilesWorkerThread); their results come back the same way.
@@ -97,8 +102,8 @@ def submit(pool: Pool, translation: Translation) -> Submitted:
     else:
         rows = [
             {
-                **{f"swarmhpc_{n.lstrip('+')}": v for n, v in zip(translation.varying, row, strict=True)},
                 "swarmhpc_out": _quoted(files.output or ""),
+                **{variable(n): v for n, v in zip(translation.varying, row, strict=True)},
                 "swarmhpc_err": _quoted(files.error or ""),
             }
             for row, files in zip(translation.rows, translation.jobs, strict=True)
@@ -158,10 +163,8 @@ def _direct_rows(t: Translation) -> list[Mapping[str, str]]:
     for row, files in zip(t.rows, t.jobs, strict=True):
         remaps = [f"_condor_stdout={files.output}"] if files.output else []
         remaps += [f"_condor_stderr={files.error}"] if files.error else []
-        values = {
-            f"swarmhpc_{n.lstrip('+')}": v for n, v in zip(t.varying, row, strict=True) if n not in _FILE_COMMANDS
-        }
-        values["swarmhpc_remaps"] = _quoted(";".join(remaps))
+        values = {"swarmhpc_remaps": _quoted(";".join(remaps))}
+        values.update({variable(n): v for n, v in zip(t.varying, row, strict=True) if n not in _FILE_COMMANDS})
         values["swarmhpc_out"] = _quoted(files.output or "")
         values["swarmhpc_err"] = _quoted(files.error or "")
         if files.log:
@@ -172,8 +175,9 @@ def _direct_rows(t: Translation) -> list[Mapping[str, str]]:
 
 
 def _quoted(text: str) -> str:
-    """A ClassAd string literal; `$` is kept from HTCondor's macro expansion, but $(Cluster) is HTCondor's to fill in."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    """A ClassAd string literal in submit language: $(Cluster) is HTCondor's to fill in, any other `$` stays one."""
+    kept = re.sub(r"\$(?!\((?:Cluster|DOLLAR)\))(?=[A-Za-z0-9_]*\()", "$(DOLLAR)", text)
+    escaped = kept.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped + '"'
 
 

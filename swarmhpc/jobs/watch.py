@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from swarmhpc.adapters.condor import Job, Pool
-from swarmhpc.errors import PoolUnreachableError, WaitTimeoutError
+from swarmhpc.errors import PoolError, PoolUnreachableError, WaitTimeoutError
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,12 @@ def fetch(pool: Pool, jobs: Sequence[Job]) -> list[Job]:
     done = [j for j in jobs if j.status == "completed"]
     for start in range(0, len(done), 500):
         part = done[start : start + 500]
-        pool.retrieve([j.id for j in part])
+        try:
+            pool.retrieve([j.id for j in part])
+        except PoolError as e:
+            clusters = " ".join(sorted({str(j.cluster) for j in part}))
+            e.hint = f"nothing is lost, the results are still in the queue; make room, then: swarmhpc fetch {clusters}"
+            raise
         pool.remove(" || ".join(_same(j) for j in part), "its results were fetched")
     return done
 

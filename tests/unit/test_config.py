@@ -116,7 +116,7 @@ def test_the_example_shows_every_key_and_the_reference_names_it() -> None:
         ("executors: {on: {cpus: 3}}", Cluster(executors=(ExecutorClass("on", cpus=3),))),
         (
             "executors: {b: {memory: 1.5 g}, a: }",
-            Cluster(executors=(ExecutorClass("b", memory_mib=1536), ExecutorClass("a"))),
+            Cluster(executors=(ExecutorClass("a"), ExecutorClass("b", memory_mib=1536))),
         ),
         ("jobs: {default_memory: 200000K}", Cluster(jobs=JobPolicy(default_memory_mib=196))),
         ("jobs: {allow_host_network: yes}", Cluster(jobs=JobPolicy(allow_host_network=True))),
@@ -135,6 +135,14 @@ def test_the_example_shows_every_key_and_the_reference_names_it() -> None:
 )
 def test_a_value_is_read_into_its_field(text: str, cluster: Cluster) -> None:
     assert parse(text, file="c.yaml") == cluster
+
+
+def test_the_order_of_the_classes_makes_no_difference() -> None:
+    one = parse("executors: {small: {cpus: 1}, big: {cpus: 8}}", file="one.yaml")
+    other = parse("executors: {big: {cpus: 8}, small: {cpus: 1}}", file="other.yaml")
+    assert one == other
+    turned = dataclasses.replace(one, executors=one.executors[::-1])  # made by hand, not by parse
+    assert dump(turned) == dump(one)
 
 
 def test_a_class_is_found_by_name_and_an_unknown_one_names_those_there_are() -> None:
@@ -417,6 +425,17 @@ def test_the_file_is_found_in_the_folder_only_under_its_name(tmp_path: Path) -> 
     assert find_file(tmp_path) == link
 
 
+def test_a_file_with_the_other_ending_is_an_error_and_not_ignored(tmp_path: Path) -> None:
+    other = tmp_path / "swarmhpc.yml"
+    other.write_text("name: lab\n")
+    with pytest.raises(UsageError, match=r"swarmhpc\.yml: the cluster file must be called swarmhpc\.yaml") as caught:
+        find_file(tmp_path)
+    assert caught.value.hint == "mv swarmhpc.yml swarmhpc.yaml"
+    right = tmp_path / "swarmhpc.yaml"
+    right.write_text("")
+    assert find_file(tmp_path) == right
+
+
 def test_importing_the_module_loads_neither_pydantic_nor_yaml() -> None:
     code = "import sys, swarmhpc.config; print([m for m in ('pydantic', 'yaml') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -452,7 +471,9 @@ CLUSTERS = st.builds(
     subnet=st.builds("10.{}.{}.0/24".format, st.integers(1, 255), st.integers(0, 255)),
     address=st.none() | st.builds("192.168.{}.{}".format, st.integers(0, 255), st.integers(0, 255)),
     ports=st.lists(st.integers(8000, 65535), min_size=2, max_size=2, unique=True).map(lambda p: Ports(*p)),
-    executors=st.lists(CLASSES, min_size=1, max_size=4, unique_by=lambda c: c.name).map(tuple),
+    executors=st.lists(CLASSES, min_size=1, max_size=4, unique_by=lambda c: c.name).map(
+        lambda classes: tuple(sorted(classes, key=lambda c: c.name))  # as parse gives them
+    ),
     jobs=st.builds(
         JobPolicy,
         allow_host_network=st.booleans(),

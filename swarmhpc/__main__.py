@@ -1,0 +1,5 @@
+"""`python -m swarmhpc`."""
+
+from swarmhpc.cli.app import main
+
+main()

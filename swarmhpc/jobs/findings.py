@@ -1,0 +1,96 @@
+"""What is said about a submit description: a place in the file and a sentence about it. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Severity = Literal["error", "warning", "note"]
+MAX_FINDINGS: Final = 1000  # nobody reads more, and a broken file must not fill the memory
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where something stands. Line and column count from 1; columns count characters."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Value:
+    """The raw text of a value and where it begins. `segments` place each later physical line of it."""
+
+    text: str
+    place: Place
+    segments: tuple[tuple[int, Place], ...] = field(default=(), repr=False, compare=False)
+
+    def at(self, offset: int) -> Place:
+        """The place in the file of the character at `offset` of `text`."""
+        start, place = 0, self.place
+        for segment_start, segment_place in self.segments:
+            if segment_start > offset:
+                break
+            start, place = segment_start, segment_place
+        return Place(place.file, place.line, place.column + offset - start)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know. `error`: nothing is submitted; `hint` is what to change (may be empty)."""
+
+    place: Place
+    severity: Severity
+    code: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.severity} {self.code}: {self.message}"
+
+
+class Findings:
+    """Collects findings up to `MAX_FINDINGS`, each place and code once. Errors are counted even when not kept."""
+
+    def __init__(self, start: Iterable[Finding] = ()) -> None:
+        self._kept: list[Finding] = list(start)
+        self._seen = {(f.place, f.code) for f in self._kept}
+        self.errors = sum(f.severity == "error" for f in self._kept)
+
+    def add(self, place: Place, severity: Severity, code: str, message: str, hint: str = "") -> None:
+        """Keep one more finding, unless this place has one with the same code."""
+        if (place, code) in self._seen:
+            return
+        self.errors += severity == "error"
+        if self.is_full() and severity != "error":
+            return
+        if len(self._kept) <= MAX_FINDINGS:
+            self._seen.add((place, code))
+            if self.is_full():
+                code, message = "too-many", f"there are more than {MAX_FINDINGS} findings; the rest is not shown"
+                severity, hint = "error", "mend the first ones and look again"
+            self._kept.append(Finding(place, severity, code, message, hint))
+
+    def is_full(self) -> bool:
+        """True when no further finding is shown."""
+        return len(self._kept) >= MAX_FINDINGS
+
+    def sorted(self) -> tuple[Finding, ...]:
+        """All kept findings in the order of the file."""
+        return tuple(sorted(self._kept, key=lambda f: (f.place.line, f.place.column)))
+
+
+def short(text: str, limit: int = 60) -> str:
+    """`text` quoted for a message, cut in the middle of nowhere when it is long."""
+    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def not_yet(findings: Findings, place: Place, construct: str, hint: str = "") -> None:
+    """The error for a construct of the language that the parser does not read yet."""
+    hint = hint or "write it out by hand, or use condor_submit on the access point"
+    findings.add(place, "error", "not-yet", f"{construct}: this version of swarmhpc does not read it yet", hint)

@@ -1,0 +1,405 @@
+"""The stack and the HTCondor configuration, rendered from the shipped templates."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+import re
+from dataclasses import replace
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmhpc import state
+from swarmhpc.cluster import render as module
+from swarmhpc.cluster.render import ClassPlan, Rendered, RenderFacts, interface_pattern, render, size_classes
+from swarmhpc.config import Cluster, ExecutorClass, JobPolicy, Ports, Volume
+
+CLASSES = (ClassPlan("executors", 2, 2, 1024), ClassPlan("big", 1, 4, 4096))
+FACTS = RenderFacts(
+    networking="vip",
+    address="192.0.2.1",
+    image="swarmhpc/pool:abc",
+    classes=CLASSES,
+    signing_key="swarmhpc_signing-key",
+    executor_token="swarmhpc_executor-token",
+)
+DAEMONS = ("central-manager", "access-point", "janitor")
+EXECUTORS = ("executors", "big")
+
+
+def rendered(cluster: Cluster | None = None, **facts: Any) -> Rendered:
+    return render(cluster or Cluster(), replace(FACTS, **facts))
+
+
+def stack(cluster: Cluster | None = None, **facts: Any) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(rendered(cluster, **facts).stack)
+    return loaded
+
+
+def services(cluster: Cluster | None = None, **facts: Any) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = stack(cluster, **facts)["services"]
+    return found
+
+
+def labels(result: Rendered) -> dict[str, str]:
+    return {name: s["deploy"]["labels"][state.LABEL_SPEC] for name, s in result.services.items()}
+
+
+def settings(text: str) -> dict[str, str]:
+    """`NAME = value` lines of an HTCondor configuration."""
+    pairs = (line.partition("=") for line in text.splitlines() if re.match(r"\w+\s*=", line))
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+# -- size and place ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("classes", "cpus", "memory_mib", "sizes"),
+    [
+        ((ExecutorClass("a", 2),), 4, 8192, [(2, 3072)]),
+        ((ExecutorClass("a", 2),), 2, 4096, [(1, 1536)]),
+        ((ExecutorClass("a", 3),), 2, 4096, [(1, 1024)]),  # never less than one CPU
+        ((ExecutorClass("a", 1),), 1, 1024, [(1, 512)]),  # 512 MiB stay with the machine
+        ((ExecutorClass("a", 2, cpus=8, memory_mib=100),), 4, 8192, [(8, 100)]),  # the file's word
+        ((ExecutorClass("a", 1, cpus=3), ExecutorClass("b", 1, memory_mib=64)), 4, 8192, [(3, 3072), (2, 64)]),
+        ((ExecutorClass("a", 0),), 4, 8192, [(4, 6144)]),  # nobody to share with
+    ],
+)
+def test_auto_is_an_equal_share_of_what_the_machine_can_spare(
+    classes: tuple[ExecutorClass, ...], cpus: int, memory_mib: int, sizes: list[tuple[int, int]]
+) -> None:
+    planned = size_classes(Cluster(executors=classes), node_cpus=cpus, node_memory_mib=memory_mib)
+    assert [(c.cpus, c.memory_mib) for c in planned] == sizes
+    assert [(c.name, c.replicas) for c in planned] == [(c.name, c.replicas) for c in classes]
+
+
+@given(
+    replicas=st.lists(st.integers(0, 8), min_size=1, max_size=4),
+    memory_mib=st.integers(256 * 32 + 4096, 4 * 1024 * 1024),
+    cpus=st.integers(1, 512),
+)
+def test_classes_of_auto_size_never_get_more_memory_than_the_machine_has(
+    replicas: list[int], memory_mib: int, cpus: int
+) -> None:
+    """Over machines that have the least share (256 MiB) for each replica."""
+    classes = tuple(ExecutorClass(f"c{i}", n) for i, n in enumerate(replicas))
+    planned = size_classes(Cluster(executors=classes), node_cpus=cpus, node_memory_mib=memory_mib)
+    assert sum(c.replicas * c.memory_mib for c in planned) <= memory_mib
+    assert min(c.memory_mib for c in planned) >= 256
+    assert min(c.cpus for c in planned) >= 1
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="size_classes gives 256 MiB to each even where the machine has less in all",
+)
+def test_many_replicas_on_a_small_machine_stay_within_its_memory() -> None:
+    [planned] = size_classes(Cluster(executors=(ExecutorClass("a", 8),)), node_cpus=2, node_memory_mib=1024)
+    assert planned.replicas * planned.memory_mib <= 1024
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="size_classes shares out memory that another class has by the file's word",
+)
+def test_an_auto_class_shares_only_what_the_fixed_classes_leave() -> None:
+    classes = (ExecutorClass("big", 1, memory_mib=7168), ExecutorClass("a", 1))
+    planned = size_classes(Cluster(executors=classes), node_cpus=4, node_memory_mib=8192)
+    assert sum(c.replicas * c.memory_mib for c in planned) <= 8192
+
+
+@pytest.mark.parametrize(
+    ("subnet", "pattern"),
+    [("10.73.0.0/16", "10.73.*"), ("10.73.5.0/24", "10.73.5.*"), ("172.20.16.0/20", "172.20.*")],
+)
+def test_the_interface_pattern_is_the_whole_octets_of_the_subnet(subnet: str, pattern: str) -> None:
+    assert interface_pattern(subnet) == pattern
+
+
+@given(st.integers(16, 24), st.integers(0, 2**32 - 1), st.data())
+def test_every_address_of_the_subnet_fits_the_interface_pattern(prefix: int, number: int, data: st.DataObject) -> None:
+    network = ipaddress.IPv4Network((number, prefix), strict=False)
+    address = network[data.draw(st.integers(0, network.num_addresses - 1))]
+    assert fnmatch.fnmatch(str(address), interface_pattern(str(network)))
+
+
+# -- templates -----------------------------------------------------------------------------------------------
+
+
+def test_an_undefined_variable_is_an_error_and_never_an_empty_string() -> None:
+    environment = module._environment()
+    with pytest.raises(jinja2.UndefinedError, match="nowhere"):
+        environment.from_string("a = {{ nowhere }}").render({})
+
+
+@pytest.mark.parametrize("name", [*(f"condor/{n}.conf.j2" for n in module._CONFIGS), "pool.yml.j2"])
+def test_every_template_needs_its_values(name: str) -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        module._environment().get_template(name).render({})
+
+
+@pytest.mark.parametrize("networking", ["vip", "dnsrr"])
+def test_the_stack_is_yaml_with_the_services_of_the_pool_and_every_config_it_names(networking: Any) -> None:
+    result = rendered(networking=networking)
+    loaded = yaml.safe_load(result.stack)
+    assert tuple(loaded["services"]) == (*DAEMONS, *EXECUTORS)
+    assert loaded["services"] == result.services
+    assert {c["file"].removeprefix("./") for c in loaded["configs"].values()} == set(result.configs)
+    used = {c["source"] for s in loaded["services"].values() for c in s.get("configs", ())}
+    assert used == set(loaded["configs"]), "no config is made for nobody"
+    assert not [key for key in loaded if key.startswith("x-")]
+
+
+@pytest.mark.parametrize("revoked", ["", '(sub =?= "bob@swarmhpc" && iat <= 5)'])
+def test_no_template_mark_is_left_in_an_htcondor_configuration(revoked: str) -> None:
+    cluster = Cluster(jobs=JobPolicy(allow_host_network=True, volumes=(Volume("/data", "/data"),)))
+    for name, text in rendered(cluster, revoked=revoked).configs.items():
+        assert not re.search(r"\{\{|\{%|\}\}", text), name
+
+
+def test_swarms_own_templates_reach_the_stack() -> None:
+    for name, service in services().items():
+        assert "{{.Task.ID}}" in service["hostname"] or '{{printf "%.6s" .Task.ID}}' in service["hostname"], name
+    assert services()["executors"]["environment"]["SWARMHPC_TASK"] == "{{.Task.ID}}"
+
+
+def test_no_option_is_used_that_docker_stack_deploy_ignores() -> None:
+    """Silently, with a warning only (facts)."""
+    ignored = {"privileged", "devices", "security_opt", "cgroup_parent", "shm_size", "userns_mode", "restart"}
+    ignored |= {"network_mode", "pid", "ipc"}
+    for name, service in services().items():
+        assert ignored.isdisjoint(service), name
+
+
+# -- networking ----------------------------------------------------------------------------------------------
+
+
+def test_with_vips_ports_go_through_the_mesh_and_the_central_manager_is_free_to_move() -> None:
+    found = services()
+    assert {s["deploy"]["endpoint_mode"] for s in found.values()} == {"vip"}
+    assert [p["mode"] for s in found.values() for p in s.get("ports", ())] == ["ingress", "ingress"]
+    assert "placement" not in found["central-manager"]["deploy"]
+
+
+def test_without_vips_ports_are_the_nodes_own_and_the_central_manager_stays_where_clients_look() -> None:
+    found = services(networking="dnsrr")
+    assert {s["deploy"]["endpoint_mode"] for s in found.values()} == {"dnsrr"}
+    assert [p["mode"] for s in found.values() for p in s.get("ports", ())] == ["host", "host"]
+    at_queue = {"constraints": ["node.labels.swarmhpc.queue == swarmhpc"]}
+    assert found["central-manager"]["deploy"]["placement"] == at_queue
+
+
+@pytest.mark.parametrize("networking", ["vip", "dnsrr"])
+def test_the_access_point_stays_with_its_queue(networking: Any) -> None:
+    found = services(networking=networking)["access-point"]
+    assert found["deploy"]["placement"] == {"constraints": ["node.labels.swarmhpc.queue == swarmhpc"]}
+    assert found["volumes"] == ["queue:/var/spool/condor"]
+    assert stack()["volumes"]["queue"]["name"] == "swarmhpc_queue"
+
+
+def test_only_the_two_daemons_publish_a_port_and_it_is_the_same_inside_and_outside() -> None:
+    cluster = Cluster(ports=Ports(20001, 20002))
+    found = services(cluster)
+    published = {name: s["ports"] for name, s in found.items() if "ports" in s}
+    ports = {name: [(p["target"], p["published"], p["protocol"]) for p in ps] for name, ps in published.items()}
+    assert ports == {"central-manager": [(20001, 20001, "tcp")], "access-point": [(20002, 20002, "tcp")]}
+    configs = rendered(cluster).configs
+    assert settings(configs["common.conf"])["COLLECTOR_HOST"] == "$(CONDOR_HOST):20001"
+    assert settings(configs["access-point.conf"])["SHARED_PORT_PORT"] == "20002"
+    assert found["executors"]["environment"]["SWARMHPC_COLLECTOR"] == "central-manager:20001"
+
+
+def test_daemons_are_pinned_to_the_overlays_subnet() -> None:
+    cluster = Cluster(subnet="10.99.0.0/16")
+    assert stack(cluster)["networks"]["pool"]["ipam"]["config"] == [{"subnet": "10.99.0.0/16"}]
+    common = settings(rendered(cluster).configs["common.conf"])
+    assert (common["NETWORK_INTERFACE"], common["PRIVATE_NETWORK_INTERFACE"]) == ("10.99.*", "10.99.*")
+
+
+@given(st.sampled_from(["cm", "ap", "janitor", "executors", "a", "central-manager-1"]))
+def test_a_host_name_is_unique_per_task_and_never_a_service_name(name: str) -> None:
+    found = services(classes=(ClassPlan(name, 1, 1, 512), ClassPlan("other", 1, 1, 512)))
+    for service in found.values():
+        for slot, task in (("1", "abcdefghijkl"), ("2", "zyxwvutsrqpo")):
+            host = service["hostname"].replace("{{.Task.Slot}}", slot).replace("{{.Task.ID}}", task)
+            host = host.replace('{{printf "%.6s" .Task.ID}}', task[:6])
+            assert host not in found
+            assert re.fullmatch(r"[a-z0-9-]{1,63}", host)
+
+
+# -- executors and jobs --------------------------------------------------------------------------------------
+
+
+def test_executors_may_finish_their_jobs_as_long_as_the_file_says() -> None:
+    found = services(Cluster(drain_timeout_s=5400))
+    assert {found[name]["stop_grace_period"] for name in EXECUTORS} == {"5400s"}
+    assert found["access-point"]["stop_grace_period"] == "30s"
+
+
+def test_each_class_gets_its_own_size() -> None:
+    found = services()
+    sizes = {
+        n: (found[n]["environment"]["SWARMHPC_CPUS"], found[n]["environment"]["SWARMHPC_MEMORY_MIB"]) for n in EXECUTORS
+    }
+    assert sizes == {"executors": ("2", "1024"), "big": ("4", "4096")}
+    assert {n: found[n]["deploy"]["replicas"] for n in EXECUTORS} == {"executors": 2, "big": 1}
+    for c in CLASSES:
+        limit = found[c.name]["deploy"]["resources"]["limits"]["memory"]
+        assert int(limit.removesuffix("M")) > c.memory_mib, "room for HTCondor's daemons beside the jobs"
+
+
+def test_the_scratch_directory_has_the_same_path_in_the_executor_and_on_the_machine() -> None:
+    found = services(Cluster(execute_dir="/scratch/condor"))
+    for name in (*EXECUTORS, "janitor"):
+        assert "/scratch/condor:/scratch/condor" in found[name]["volumes"]
+        assert found[name]["environment"]["SWARMHPC_EXECUTE_ROOT"] == "/scratch/condor"
+
+
+def test_only_executors_and_the_janitor_see_the_engines_socket() -> None:
+    socket = "/var/run/docker.sock:/var/run/docker.sock"
+    assert {n for n, s in services().items() if socket in s.get("volumes", ())} == {"janitor", *EXECUTORS}
+
+
+def test_volumes_of_the_file_reach_htcondor_and_the_shim_in_the_same_words() -> None:
+    jobs = JobPolicy(volumes=(Volume("/data", "/data"), Volume("/srv/in", "/in", read_only=False)))
+    result = rendered(Cluster(jobs=jobs))
+    executor = settings(result.configs["executor.conf"])
+    assert (executor["DOCKER_VOLUMES"], executor["DOCKER_MOUNT_VOLUMES"]) == ("VOLUME0, VOLUME1", "$(DOCKER_VOLUMES)")
+    specs = [executor["DOCKER_VOLUME_DIR_VOLUME0"], executor["DOCKER_VOLUME_DIR_VOLUME1"]]
+    assert specs == ["/data:/data:ro", "/srv/in:/in"]
+    for name in EXECUTORS:
+        assert result.services[name]["environment"]["SWARMHPC_VOLUMES"].split("|") == specs
+
+
+def test_without_volumes_none_are_configured() -> None:
+    result = rendered()
+    assert "DOCKER_VOLUMES" not in result.configs["executor.conf"]
+    assert result.services["executors"]["environment"]["SWARMHPC_VOLUMES"] == ""
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_host_networking_is_refused_at_submission_and_on_the_executor_unless_the_file_allows_it(allowed: bool) -> None:
+    result = rendered(Cluster(jobs=JobPolicy(allow_host_network=allowed)))
+    assert ("SUBMIT_REQUIREMENT_NoHostNetwork" in settings(result.configs["access-point.conf"])) == (not allowed)
+    said = {result.services[n]["environment"]["SWARMHPC_ALLOW_HOST_NETWORK"] for n in EXECUTORS}
+    assert said == {"true" if allowed else "false"}
+
+
+# -- secrets -------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_the_swarms_and_go_only_where_they_are_needed() -> None:
+    loaded = stack()
+    assert loaded["secrets"] == {
+        "signing-key": {"external": True, "name": "swarmhpc_signing-key"},
+        "executor-token": {"external": True, "name": "swarmhpc_executor-token"},
+    }
+    mounted = {n: [x["source"] for x in s.get("secrets", ())] for n, s in loaded["services"].items()}
+    assert mounted == {
+        "central-manager": ["signing-key"],
+        "access-point": ["signing-key"],
+        "janitor": [],
+        "executors": ["executor-token"],
+        "big": ["executor-token"],
+    }
+    modes = {x["mode"] for s in loaded["services"].values() for x in s.get("secrets", ())}
+    assert modes == {0o400}
+
+
+def test_no_secret_is_written_out_in_the_stack_or_in_a_configuration() -> None:
+    result = rendered()
+    everything = "\n".join([result.stack, *result.configs.values()])
+    assert not re.search(r"eyJ[\w-]{10,}\.", everything), "a token"
+    assert not re.search(r"(?i)(password|secret|token)\w*\s*[:=]\s*['\"]?[A-Za-z0-9+/_-]{32,}", everything)
+    for service in result.services.values():
+        assert not [k for k in service["environment"] if re.search("TOKEN|KEY|PASSWORD|SECRET", k)]
+
+
+def test_tokens_are_the_only_way_in_over_the_network_and_everything_is_encrypted() -> None:
+    common = settings(rendered().configs["common.conf"])
+    assert common["SEC_DEFAULT_AUTHENTICATION_METHODS"] == "FS, IDTOKENS"
+    required = {k for k, v in common.items() if v == "REQUIRED"}
+    assert required >= {"SEC_DEFAULT_ENCRYPTION", "SEC_DEFAULT_INTEGRITY", "SEC_READ_AUTHENTICATION"}
+    for text in rendered().configs.values():
+        assert not re.search(r"(?m)^\s*(ALLOW_|HOSTALLOW|SEC_\w+ *= *(OPTIONAL|NEVER))", text)
+
+
+def test_a_revocation_reaches_the_two_daemons_that_check_tokens_and_nobody_else() -> None:
+    expression = '(sub =?= "bob@swarmhpc" && iat <= 5)'
+    before, after = rendered(), rendered(revoked=expression)
+    told = {n for n, t in after.configs.items() if settings(t).get("SEC_TOKEN_REVOCATION_EXPR") == expression}
+    assert told == {"central-manager.conf", "access-point.conf"}
+    changed = {n for n in before.services if labels(before)[n] != labels(after)[n]}
+    assert changed == {"central-manager", "access-point"}
+
+
+# -- what counts as a change ---------------------------------------------------------------------------------
+
+
+def test_rendering_twice_gives_the_same_text() -> None:
+    assert rendered() == rendered()
+
+
+def test_replicas_are_no_change_of_a_section() -> None:
+    more = tuple(replace(c, replicas=c.replicas + 3) for c in CLASSES)
+    assert labels(rendered(classes=more)) == labels(rendered())
+
+
+@pytest.mark.parametrize(
+    ("cluster", "facts", "changed"),
+    [
+        (Cluster(drain_timeout_s=60), {}, set(EXECUTORS)),
+        (Cluster(jobs=JobPolicy(pids_limit=99)), {}, set(EXECUTORS)),
+        # Only the text of the executors' HTCondor configuration and what the shim allows.
+        (Cluster(jobs=JobPolicy(volumes=(Volume("/d", "/d"),))), {}, set(EXECUTORS)),
+        (Cluster(ports=Ports(9618, 9700)), {}, {"access-point"}),
+        (Cluster(), {"address": "192.0.2.9"}, {"central-manager", "access-point"}),
+        (Cluster(), {"image": "swarmhpc/pool:new"}, {*DAEMONS, *EXECUTORS}),
+        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], memory_mib=8192))}, {"big"}),
+        (Cluster(subnet="10.99.0.0/16"), {}, {*DAEMONS, *EXECUTORS}),
+    ],
+)
+def test_a_change_marks_the_services_it_touches_and_no_other(
+    cluster: Cluster, facts: dict[str, Any], changed: set[str]
+) -> None:
+    before, after = labels(rendered()), labels(rendered(cluster, **facts))
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="pool.yml.j2 writes names bare: YAML 1.1 reads a boolean")
+@pytest.mark.parametrize("name", ["on", "no", "yes", "true", "null"])
+def test_a_name_that_yaml_takes_for_something_else_stays_a_name(name: str) -> None:
+    """The cluster file accepts them in quotes."""
+    loaded = stack(Cluster(name=name), classes=(ClassPlan(name, 1, 1, 512),))
+    assert loaded["networks"]["pool"]["labels"][state.LABEL_CLUSTER] == name
+    assert name in loaded["services"]
+
+
+def test_a_config_has_the_hash_of_its_content_in_its_name() -> None:
+    """Swarm configs can't be changed, only replaced."""
+    before, after = stack()["configs"], stack(address="192.0.2.9")["configs"]
+    changed = {key for key in before if before[key]["name"] != after[key]["name"]}
+    assert changed == {"central-manager", "access-point"}
+
+
+def test_everything_the_stack_makes_carries_the_pools_label() -> None:
+    loaded = stack(Cluster(name="lab"))
+    made = [loaded["networks"]["pool"], loaded["volumes"]["queue"], *loaded["configs"].values()]
+    made += [s["deploy"] for s in loaded["services"].values()]
+    assert {thing["labels"][state.LABEL_CLUSTER] for thing in made} == {"lab"}
+
+
+def test_a_large_pool_negotiates_less_often() -> None:
+    def interval_s(replicas: int) -> str:
+        configs = rendered(classes=(ClassPlan("executors", replicas, 1, 512),)).configs
+        return settings(configs["central-manager.conf"])["NEGOTIATOR_INTERVAL"]
+
+    assert (interval_s(20), interval_s(21)) == ("1", "5")
