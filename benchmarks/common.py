@@ -58,7 +58,9 @@ def table(rows: Sequence[Mapping[str, Cell]]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
     left = [all(isinstance(row[n], str) for row in rows) for n in names]
     return "\n".join(
-        "  ".join(c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(line, widths, left, strict=True)).rstrip()
+        "  ".join(
+            c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(line, widths, left, strict=True)
+        ).rstrip()
         for line in lines
     )
 
@@ -194,13 +196,20 @@ def finish(pool: Pool, cluster: int, *, jobs: int, timeout_s: float) -> float:
     try:
         outcome = watch.until_done(pool, f"ClusterId == {cluster}", on_change=lambda _: None, timeout_s=timeout_s)
         finished = time.perf_counter()
-        good = [j for j in outcome.jobs if j.status == "completed" and j.exit_code == 0]
-        if len(good) != jobs:
-            bad = next((f"{j.id} is {j.status} {j.hold_reason}" for j in outcome.jobs if j not in good), "jobs are gone")
-            raise JobFailedError(f"{len(good)} of {jobs} jobs of cluster {cluster} exited with 0: {bad}")
+        _require_success(outcome, jobs)
         watch.fetch(pool, outcome.jobs)
     except BaseException:
         with contextlib.suppress(SwarmHpcError):
             pool.remove(f"ClusterId == {cluster}", "its benchmark failed")
         raise
     return finished
+
+
+def _require_success(outcome: watch.Outcome, jobs: int) -> None:
+    good = [j for j in outcome.jobs if j.status == "completed" and j.exit_code == 0]
+    if len(good) != jobs:
+        bad = [f"{j.id} is {j.status}, exit code {j.exit_code} {j.hold_reason}" for j in outcome.jobs if j not in good]
+        raise JobFailedError(
+            f"{len(good)} of {jobs} jobs exited with 0: {bad[0] if bad else 'the others left the queue'}",
+            hint="swarmhpc status; swarmhpc doctor",
+        )

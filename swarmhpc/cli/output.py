@@ -16,7 +16,8 @@ from rich.table import Table
 from swarmhpc.errors import SwarmHpcError
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False, soft_wrap=True)
+# A pipe gets whole lines, however wide.
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 2000)
 
 
 def say(text: str) -> None:
@@ -37,13 +38,15 @@ def as_json(value: object) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A table on stdout; columns named in `right` are numbers."""
     t = Table(box=None, pad_edge=False, header_style="bold" if out.is_terminal else "")
-    for c in columns:
-        t.add_column(c, justify="right" if c in right else "left", no_wrap=True, overflow="ignore")
-    for row in rows:
-        t.add_row(*(escape(str(cell)) for cell in row))
-    # A pipe gets whole lines, however wide.
-    width = None if out.is_terminal else 400
-    out.print(t, width=width, crop=False)
+    texts = [[str(cell) for cell in row] for row in rows]
+    for i, c in enumerate(columns):
+        # On a narrow terminal the last column wraps; what comes before stays whole.
+        widest = max([len(c), *(len(row[i]) for row in texts)])
+        last = i == len(columns) - 1
+        t.add_column(c, justify="right" if c in right else "left", no_wrap=not last, min_width=None if last else widest)
+    for row in texts:
+        t.add_row(*(escape(cell) for cell in row))
+    out.print(t, soft_wrap=False)
 
 
 def failure(error: SwarmHpcError) -> None:

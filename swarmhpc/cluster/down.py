@@ -51,9 +51,8 @@ def prepare(engine: Engine, *, now: bool, purge: bool, pool_name: str | None) ->
     kept: list[str] = []
     for name in engine.volumes(pool):
         (steps if purge else kept).append(f"{'delete ' if purge else ''}volume {name} (the queue)")
-    for image in images.listing(engine):
-        tags = ", ".join(image.tags) or image.id[:19]
-        (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tags}")
+    for tag in images.own_tags(engine):
+        (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}")
     if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
         steps.append("remove the containers that are left of it")
     if (context.home() / pool).exists():
@@ -85,10 +84,12 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
     for c in engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
         engine.container_remove(c.id)
     if image is not None and p.cluster is not None and engine.image(image) is not None:
-        # The directory was made by the engine (a bind's source) and goes the same way; its parent if nothing is left.
+        # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
         folder = PurePosixPath(p.cluster.execute_dir)
         above = str(folder.parent.parent)
-        script = f'rm -rf "/above/{folder.parent.name}/{folder.name}"; rmdir "/above/{folder.parent.name}" || true'
+        script = f'rm -rf "/above/{folder.parent.name}/{folder.name}"'
+        if folder.parent.name == "swarmhpc":
+            script += '; rmdir "/above/swarmhpc" || true'
         engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
     if swarm:
         _until(
@@ -106,9 +107,8 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
     if purge:
         for volume in engine.volumes(pool):
             engine.volume_remove(volume)
-        for i in images.listing(engine):
-            for tag in i.tags or (i.id,):
-                engine.image_remove(tag)
+        for tag in images.own_tags(engine):
+            engine.image_remove(tag)
     context.forget(pool)
     progress.done("; ".join(f"kept {k}" for k in p.kept) if p.kept and not purge else "nothing of the pool is left")
 

@@ -138,6 +138,12 @@ def listing(engine: Engine) -> list[Image]:
     return engine.images(LABEL_IMAGE)
 
 
+def own_tags(engine: Engine) -> list[str]:
+    """Names of images made here. Images that people built on our base inherit its label and are not among them."""
+    made = [t for i in listing(engine) for t in i.tags]
+    return [t for t in made if t.startswith(f"{state.IMAGE_REPOSITORY}:") or t in (state.BASE_IMAGE, "debian:latest")]
+
+
 def save(engine: Engine, cluster: Cluster, extra: Sequence[str], target: Path) -> list[str]:
     """Writes the pool's image, the base as `debian`, and `extra` images into one file; their names."""
     names = [reference(cluster)]

@@ -200,7 +200,8 @@ def test_forty_jobs_survive_neighbours_that_prune_and_start_all_the_time(pool: C
             "--filter=label=org.htcondorproject=True",
         ]
         while not stop.is_set():
-            docker("exec", "-e", "SWARMHPC_TASK=neighbour", executor, *prune)
+            other = ["-e", "SWARMHPC_TASK=neighbour", "-e", "SWARMHPC_EXECUTE=/nowhere"]
+            docker("exec", *other, executor, *prune)
             rounds += 1
 
     thread = threading.Thread(target=neighbour)

@@ -149,7 +149,6 @@ def test_any_text_is_a_token_or_a_value_error(text: str) -> None:
     assert token.text == text.strip()
 
 
-@pytest.mark.xfail(strict=True, reason="read_claims lets them through (TypeError or OverflowError in its callers)")
 @pytest.mark.parametrize(
     "claims",
     [
