@@ -92,4 +92,7 @@ def run(arguments: list[str]) -> int:
             )
         )
         return 1
+    if code == 130:  # typer's own word for Ctrl-C where no command had something better to say
+        output.say("interrupted")
+        return 1
     return int(code) if isinstance(code, int) else 0

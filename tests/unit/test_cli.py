@@ -161,11 +161,6 @@ def test_debug_is_for_one_call_only(capsys: pytest.CaptureFixture[str], monkeypa
     assert capsys.readouterr().err.count("Traceback") == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="typer 0.29 turns KeyboardInterrupt into Exit(130), so run() says nothing and ends with 130",
-)
 @pytest.mark.parametrize("debug", [[], ["--debug"]])
 def test_ctrl_c_ends_with_1_and_no_traceback(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, debug: list[str]

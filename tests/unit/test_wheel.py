@@ -27,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignore = shutil.ignore_patterns(*NOISE)
     for name in ("swarmhpc", *ASSETS):
         shutil.copytree(TOP / name, checkout / name, ignore=ignore)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):  # hatchling leaves out what git ignores
         shutil.copy(TOP / name, checkout / name)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder / "dist")]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=120, check=False)
