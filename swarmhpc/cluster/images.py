@@ -15,7 +15,7 @@ from swarmhpc.errors import CommandError, EngineError, SwarmHpcError
 
 LABEL_IMAGE = "swarmhpc.image"
 """On images made here: `pool` or `base`."""
-_FILES = ("Dockerfile", "entrypoint", "docker", "janitor", "add-user")
+_FILES = ("Dockerfile", "entrypoint", "docker", "janitor", "add-user", "outputs")
 _STALE = "Acquire::Check-Valid-Until=false"
 
 OnLine = Callable[[str], None]
