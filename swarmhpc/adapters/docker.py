@@ -192,19 +192,10 @@ class Engine:
     # -- swarm ----------------------------------------------------------------------------------------------------
 
     def swarm_init(self, *, address: str, cluster: str) -> None:
-        """Makes a one-node Swarm that carries the cluster's label."""
+        """Makes a one-node Swarm that carries the cluster's label from its first moment: an `up` that is interrupted
+        right here must know it for its own when it runs again."""
         with _translated(f"docker swarm init --advertise-addr {address}"):
-            self._client.swarm.init(advertise_addr=address, listen_addr="0.0.0.0:2377")
-        self.swarm_label(cluster)
-
-    def swarm_label(self, cluster: str) -> None:
-        """Writes the cluster's label on the Swarm."""
-        with _translated("labelling the Swarm"):
-            self._client.swarm.reload()
-            spec = dict(self._client.swarm.attrs["Spec"])
-            spec["Labels"] = {**(spec.get("Labels") or {}), LABEL_CLUSTER: cluster}
-            version = self._client.swarm.version
-            self._client.api.update_swarm(version, swarm_spec=spec)
+            self._client.swarm.init(advertise_addr=address, listen_addr="0.0.0.0:2377", labels={LABEL_CLUSTER: cluster})
 
     def swarm_cluster(self) -> str | None:
         """The pool this Swarm was made for; None: somebody else's Swarm."""

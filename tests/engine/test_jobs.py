@@ -69,6 +69,38 @@ def test_a_docker_job_without_inputs_returns_new_files_and_its_log(person: Cli) 
     assert "Job terminated" in (person.cwd / "sub" / "job.log").read_text()
 
 
+def test_a_docker_job_returns_new_and_changed_files_and_nothing_else(person: Cli) -> None:
+    for name in ("changed.txt", "same.txt"):
+        (person.cwd / name).write_text("before")
+    untouched = (person.cwd / "same.txt").stat()
+    (person.cwd / "make.sh").write_text(
+        "#!/bin/sh\nprintf behind > changed.txt; echo 1 > made; echo 2 > .hidden; echo 3 > 'a b'\n"
+        "mkdir d; echo 4 > d/inside\n"
+    )
+    jobs = person.results(
+        "docker_image = debian\nexecutable = make.sh\noutput = out\nerror = err\n"
+        'transfer_input_files = changed.txt, same.txt\ntransfer_output_remaps = "made=there"\nqueue\n'
+    )
+    assert jobs[0]["exit_code"] == 0
+    found = {p.name for p in person.cwd.iterdir()}
+    assert found == {"changed.txt", "same.txt", "there", ".hidden", "a b", "out", "err", "job.sub", "make.sh"}
+    assert (person.cwd / "changed.txt").read_text() == "behind"  # as long as before, and changed within the same second
+    assert (person.cwd / "same.txt").stat().st_mtime_ns == untouched.st_mtime_ns
+
+
+def test_jobs_of_one_executor_cannot_look_into_each_others_scratch(person: Cli) -> None:
+    look = (
+        "sleep 3; for d in /var/lib/swarmhpc/execute/*/dir_*/scratch; do ls $d >/dev/null 2>&1 && echo $d; done; true"
+    )
+    jobs = person.results(
+        PLAIN + f"arguments = \"-c '{look}'\"\noutput = out.$(Process)\nqueue 4\n".replace("$d", "$(DOLLAR)d")
+    )
+    hosts = [j["host"] for j in jobs]
+    assert len(hosts) > len(set(hosts)), "no two jobs shared an executor"
+    seen = [(person.cwd / f"out.{i}").read_text().split() for i in range(4)]
+    assert [len(s) for s in seen] == [1] * 4 and len({s[0] for s in seen}) == 4
+
+
 @pytest.mark.parametrize("universe", ["vanilla", "docker"])
 def test_a_job_that_fails_says_so_and_still_returns_its_output(person: Cli, universe: str) -> None:
     kind = DOCKER if universe == "docker" else PLAIN

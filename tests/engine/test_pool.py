@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -75,6 +76,43 @@ def test_a_changed_file_changes_only_what_it_names(pool: Cli) -> None:
     finally:
         file.write_text(CLUSTER_FILE)
         pool.ok("up")
+
+
+def test_the_cluster_file_may_allow_host_networking_and_volumes(pool: Cli, person: Cli) -> None:
+    file = pool.cwd / "swarmhpc.yaml"
+    shared = Path("/srv/swarmhpc-test")
+    shared.mkdir()
+    (shared / "reference").write_text("shared data\n")
+    volume = "{source: /srv/swarmhpc-test, target: /data}"
+    try:
+        file.write_text(CLUSTER_FILE + f"jobs: {{allow_host_network: true, volumes: [{volume}]}}\n")
+        pool.ok("up")
+        script = "hostname; cat /data/reference; touch /data/new || echo read-only"
+        (job,) = person.results(SLEEP + f"docker_network_type = host\narguments = \"-c '{script}'\"\nqueue\n")
+        assert job["exit_code"] == 0
+        assert (person.cwd / "out").read_text().splitlines() == [socket.gethostname(), "shared data", "read-only"]
+    finally:
+        file.write_text(CLUSTER_FILE)
+        shutil.rmtree(shared)
+        pool.ok("up")
+
+
+def test_a_wrong_submit_file_is_told_with_its_place_and_nothing_is_submitted(pool: Cli, person: Cli) -> None:
+    missing = person.run("submit", "none.sub")
+    assert missing.code == 2 and "none.sub: there is no such file" in missing.err
+    folder = person.run("submit", ".")
+    assert folder.code == 2 and "is a folder" in folder.err
+    (person.cwd / "junk.sub").write_bytes(b"executable = \xff\xfe\nqueue\n")
+    assert person.run("submit", "junk.sub").code == 2
+    wrong = person.submit(SLEEP + "arguements = x\ntransfer_input_files = nowhere.txt\nqueue\n")
+    assert wrong.code == 2
+    assert "job.sub:5:1" in wrong.err and "arguments" in wrong.err and "nowhere.txt" in wrong.err
+    marker = person.cwd / "ran"
+    command = person.submit(
+        f"include command : touch {marker}\nexecutable = /bin/true\nqueue a from touch {marker} |\n"
+    )
+    assert command.code == 2 and not marker.exists()
+    assert person.ok("q", "--json").json == []
 
 
 def test_a_wrong_cluster_file_is_told_whole_and_changes_nothing(pool: Cli, tmp_path: Path) -> None:
@@ -189,6 +227,14 @@ def test_what_is_in_the_way_of_up_is_named_and_left_alone(pool: Cli) -> None:
         done = pool.run("up")
         assert done.code == 1 and re.search(r"port 9619 .* taken .* ss -ltnp", done.err)
     assert docker("info", "-f", "{{.Swarm.LocalNodeState}}") == "inactive"
+
+    file = pool.cwd / "swarmhpc.yaml"
+    file.write_text(CLUSTER_FILE + "image: {name: 'localhost:1/nobody:1'}\n")
+    done = pool.run("up")
+    assert done.code == 1 and "up failed in phase image" in done.err and "the engine says" in done.err
+    file.write_text(CLUSTER_FILE)
+    pool.ok("down")
+
     docker("swarm", "init", "--advertise-addr", "127.0.0.1")
     try:
         for verb in ("up", "down"):
