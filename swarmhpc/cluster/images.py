@@ -100,6 +100,9 @@ def _bootstrap(engine: Engine, base: str, *, on_line: OnLine) -> None:
         try:
             command.run([*argv, "forky", str(tar)], timeout_s=1200)
         except CommandError as e:
+            # mmdebstrap tells its whole life; its errors begin with "E:".
+            errors = [line for line in e.output.splitlines() if line.startswith("E:")] or e.output.splitlines()[-3:]
+            e.message = f"mmdebstrap could not make {base}:\n  " + "\n  ".join(errors)
             raise _with_apt_hint(e) from e
         engine.image_import(tar, base, labels={LABEL_IMAGE: "base"})
 
