@@ -96,3 +96,19 @@ def load(pool: str | None = None) -> Context:
 def forget(pool: str) -> None:
     """Removes the context of `pool`, if there is one."""
     shutil.rmtree(home() / pool, ignore_errors=True)
+
+
+def snapshot(pool: str) -> tuple[Context, str] | None:
+    """The context of `pool` and its token, to be restored when a new one turns out wrong; None where there is none."""
+    try:
+        known = load(pool)
+        return known, known.token_file.read_text().strip()
+    except (NoPoolError, OSError):
+        return None
+
+
+def restore(pool: str, before: tuple[Context, str] | None) -> None:
+    """Puts back what `snapshot` saw."""
+    forget(pool)
+    if before is not None:
+        save(*before)

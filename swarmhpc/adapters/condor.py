@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -241,38 +242,47 @@ class Pool:
     def _explained(self, e: Exception, daemon: str, port: int) -> PoolError:
         host = self._context.address
         words = " ".join(str(e).split()) or type(e).__name__
+        mend = "swarmhpc status; swarmhpc doctor   (on the pool's manager; swarmhpc up mends what is missing)"
+        silent = f"the {daemon} of pool {self._context.pool} does not answer at {host}:{port}"
         try:
             with socket.create_connection((host, port), timeout=5):
                 pass
         except OSError as unreachable:
-            return PoolUnreachableError(
-                f"the {daemon} of pool {self._context.pool} does not answer at {host}:{port}"
-                f" ({unreachable.strerror or unreachable})",
-                hint="swarmhpc status; swarmhpc doctor   (on the pool's manager; swarmhpc up mends what is missing)",
-            )
-        if not self._accepted(host, port, daemon):
+            return PoolUnreachableError(f"{silent} ({unreachable.strerror or unreachable})", hint=mend)
+        codes = set(_CODE.findall(words)) or self._codes(central=daemon.startswith("central manager"))
+        if any(c.startswith("AUTHENTICATE:") or c == "SECMAN:2010" for c in codes):
             return AuthenticationError(
                 f"the {daemon} of pool {self._context.pool} does not accept the token of {self._context.person}"
                 f" ({self._context.token_file}): {words}",
                 hint=f"ask for a new one: swarmhpc token create {self._context.person}   (on the pool's manager)",
             )
+        if codes & {"CEDAR:6001", "SECMAN:2011"}:
+            # The port is open (HTCondor's shared port) but the daemon behind it is not there, or not yet.
+            return PoolUnreachableError(f"{silent} ({words})", hint=mend)
         return PoolError(f"the {daemon} of pool {self._context.pool} failed: {words}", hint="swarmhpc status")
 
-    def _accepted(self, host: str, port: int, daemon: str) -> bool:
-        """Whether the daemon takes this token at all (asked with condor_ping's own command)."""
-        central = daemon.startswith("central manager")
-        ad = self._classad.ClassAd(
-            {
-                "MyType": "Collector" if central else "Scheduler",
-                "Name": f"ping@{self._context.pool}",
-                "MyAddress": f"<{host}:{port}{'' if central else '?sock=schedd'}>",
-            }
-        )
+    def _codes(self, *, central: bool) -> set[str]:
+        """HTCondor's error codes, for a failed call that did not tell them: asks the same daemon something simple."""
+        if central:
+            return set() if self._collector_accepts() else {"AUTHENTICATE:0"}
         try:
-            self._htcondor.ping(ad, "READ" if central else "WRITE")
+            self._schedd.query("false", ["ProcId"])
+        except (self._htcondor.HTCondorException, OSError, ValueError, RuntimeError) as e:
+            return set(_CODE.findall(str(e)))
+        return set()
+
+    def _collector_accepts(self) -> bool:
+        """Whether the collector takes this token (asked as condor_ping does; the bindings tell no code here)."""
+        address = f"<{self._context.address}:{self._context.central_manager_port}>"
+        ad = self._classad.ClassAd({"MyType": "Collector", "Name": self._context.pool, "MyAddress": address})
+        try:
+            self._htcondor.ping(ad, "READ")
         except (self._htcondor.HTCondorException, OSError, ValueError, RuntimeError):
             return False
         return True
+
+
+_CODE = re.compile(r"\b[A-Z]+:\d+")
 
 
 def _job(a: Mapping[str, Any]) -> Job:

@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 cluster.register(app)
 jobs.register(app)
+app.command()(tokens.login)
 app.add_typer(tokens.app, name="token")
 app.add_typer(images.app, name="images")
 

@@ -52,10 +52,9 @@ def submit(
     from swarmhpc.jobs.translate import flat_text
 
     # First without the pool: a mistake in the file is told also where no pool answers.
-    wing.prepare(file, cwd=Path.cwd(), limits=None)
+    wing.prepare(file, cwd=Path.cwd(), limits=wing.NO_POOL)
     pool, _person = _connect(context)
-    limits = wing.limits_of(pool)
-    translation = wing.prepare(file, cwd=Path.cwd(), limits=limits if limits.classes else None)
+    translation = wing.prepare(file, cwd=Path.cwd(), limits=wing.limits_of(pool))
     for finding in translation.findings:
         # A default that was filled in is no news; --dry-run shows it.
         if finding.severity == "warning" or (not json and not finding.code.startswith("default-")):

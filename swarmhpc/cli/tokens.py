@@ -31,6 +31,34 @@ def _pool() -> tuple[Engine, str]:
     return engine, pool
 
 
+def login(
+    address: Annotated[str, typer.Argument(help="Any address of the pool, as its administrator gave it.")],
+    token_file: Annotated[Path, typer.Option("--token-file", help="The file with your token.")],
+    central_manager_port: Annotated[int, typer.Option(help="Port of the central manager.")] = 9618,
+    access_point_port: Annotated[int, typer.Option(help="Port of the access point.")] = 9619,
+) -> None:
+    """Make a pool known on this machine: from now on submit, q, wait, fetch and rm work here."""
+    from swarmhpc import context, tokens
+    from swarmhpc.adapters.condor import Pool
+
+    try:
+        token = tokens.read_claims(token_file.read_text())
+    except OSError as e:
+        raise UsageError(f"{token_file}: can't be read ({e.strerror})", hint=f"ls -l {token_file}") from e
+    except ValueError as e:
+        raise UsageError(f"{token_file}: is not a token: {e}", hint="ask your pool's administrator for one") from e
+    person, _, pool = token.identity.partition("@")
+    ctx = context.Context(pool, address, central_manager_port, access_point_port, person)
+    before = context.snapshot(pool)
+    context.save(ctx, token.text)
+    try:
+        Pool(ctx).can_write()
+    except SwarmHpcError:
+        context.restore(pool, before)
+        raise
+    output.say(f"pool {pool} at {address} is known here, you are {person}. Next: swarmhpc submit FILE --wait")
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="The person: jobs and spooled files belong to this name.")],
@@ -63,6 +91,7 @@ def create(
                 hint=f"swarmhpc token create {name} -o FILE",
             ) from e
         output.say(f"token of {name} is in {file} (readable by you only); whoever has it can submit as {name}")
+        output.say(f"next, on their machine: swarmhpc login ADDRESS --token-file {file.name}")
     if json:
         known = {"name": name, "pool": pool, "token_id": token.token_id, "expires_at": token.expires_at}
         output.as_json(known if file is not None else {**known, "token": token.text})

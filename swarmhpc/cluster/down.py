@@ -103,7 +103,7 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
         for stored in engine.configs(pool):
             engine.config_remove(stored.id)
         engine.swarm_leave()
-        engine.network_remove("docker_gwbridge")
+        _until(lambda: _bridge_left(engine), progress, what="network of the Swarm still in use", timeout_s=60)
     if purge:
         for volume in engine.volumes(pool):
             engine.volume_remove(volume)
@@ -130,6 +130,15 @@ def _stop_executors(engine: Engine, pool: str, progress: Progress, *, now: bool,
         return [t.id for t in busy]
 
     _until(left, progress, what="executors still finishing their jobs", timeout_s=timeout_s)
+
+
+def _bridge_left(engine: Engine) -> list[str]:
+    """Removes the bridge that a Swarm leaves behind; its last endpoint goes a moment after the Swarm."""
+    try:
+        engine.network_remove("docker_gwbridge")
+    except EngineError:
+        return ["docker_gwbridge"]
+    return []
 
 
 def _evict(engine: Engine, pool: str) -> None:

@@ -9,7 +9,7 @@ from swarmhpc import state
 from swarmhpc.adapters.condor import Pool, Slot
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
 from swarmhpc.context import Context
-from swarmhpc.errors import PoolError
+from swarmhpc.errors import AuthenticationError, PoolError
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class ClassStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The whole pool at one moment. Daemon states: `running`, `starting`, `down`, `unreachable`."""
+    """The whole pool at one moment. Daemon states: `running`, `refused` (not with this token), `starting`,
+    `down`, `unreachable`."""
 
     pool: str
     networking: str
@@ -52,16 +53,16 @@ def observe(engine: Engine | None, ctx: Context) -> Status:
     trouble: list[str] = []
     slots: list[Slot] = []
     jobs: Counter[str] = Counter()
-    answers = {state.CENTRAL_MANAGER: True, state.ACCESS_POINT: True}
+    answers = {state.CENTRAL_MANAGER: "running", state.ACCESS_POINT: "running"}
     try:
         slots = pool.slots()
     except PoolError as e:
-        answers[state.CENTRAL_MANAGER] = False
+        answers[state.CENTRAL_MANAGER] = _silent(e)
         trouble.append(e.message)
     try:
         jobs = Counter(j.status for j in pool.jobs())
     except PoolError as e:
-        answers[state.ACCESS_POINT] = False
+        answers[state.ACCESS_POINT] = _silent(e)
         trouble.append(e.message)
     services: dict[str, Service] = {}
     tasks: dict[str, list[Task]] = {}
@@ -78,10 +79,8 @@ def observe(engine: Engine | None, ctx: Context) -> Status:
         ]
 
     def daemon(role: str) -> str:
-        if answers[role]:
-            return "running"
-        if engine is None:
-            return "unreachable"
+        if answers[role] != "unreachable" or engine is None:
+            return answers[role]
         return "starting" if role in services and _up(tasks[role]) else "down"
 
     return Status(
@@ -96,6 +95,10 @@ def observe(engine: Engine | None, ctx: Context) -> Status:
         slots=tuple(sorted(slots, key=lambda s: s.name)),
         trouble=tuple(trouble),
     )
+
+
+def _silent(e: PoolError) -> str:
+    return "refused" if isinstance(e, AuthenticationError) else "unreachable"
 
 
 def _up(tasks: list[Task]) -> bool:

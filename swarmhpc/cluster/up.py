@@ -15,7 +15,7 @@ from swarmhpc.cluster import images, people, plan
 from swarmhpc.cluster.progress import Progress
 from swarmhpc.cluster.render import ClassPlan, Rendered, RenderFacts, render, size_classes
 from swarmhpc.config import Cluster
-from swarmhpc.errors import EngineError, PoolError, SwarmHpcError, WaitTimeoutError
+from swarmhpc.errors import AuthenticationError, EngineError, PoolError, SwarmHpcError, WaitTimeoutError
 from swarmhpc.tokens import EXECUTOR_SCOPES, PERSON_SCOPES
 
 _SIGNING_KEY = "signing-key"
@@ -263,16 +263,25 @@ def wait_usable(engine: Engine, p: Prepared, ctx: context.Context, progress: Pro
     pool = Pool(ctx)
     want = {c.name: c.replicas for c in p.classes}
     accepted = False
+    refused_since: float | None = None
     leaving = 0
 
     def look() -> str:
-        nonlocal accepted, leaving
+        nonlocal accepted, leaving, refused_since
         try:
             slots = pool.slots()
             if not accepted:
                 pool.jobs("false")
                 pool.can_write()
                 accepted = True
+        except AuthenticationError as e:
+            # This machine's token belongs to an earlier pool of this name, or was revoked: give a new one. Not at
+            # once: a central manager that is just starting looks the same.
+            refused_since = refused_since or time.monotonic()
+            if time.monotonic() - refused_since > 10:
+                _give_access(engine, ctx, None)
+                refused_since = None
+            return e.message
         except PoolError as e:
             return e.message
         missing = []

@@ -86,8 +86,8 @@ class Findings:
 
 
 def short(text: str, limit: int = 60) -> str:
-    """`text` quoted for a message, cut in the middle of nowhere when it is long."""
-    return repr(text if len(text) <= limit else text[: limit - 1] + "…")
+    """`text` quoted for a message; cut in the middle when it is long, so that a path keeps its name."""
+    return repr(text if len(text) <= limit else text[: limit // 3] + "…" + text[1 - limit + limit // 3 :])
 
 
 def not_yet(findings: Findings, place: Place, construct: str, hint: str = "") -> None:

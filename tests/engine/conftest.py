@@ -155,14 +155,12 @@ def person(pool: Cli, tmp_path: Path) -> Cli:
 
 
 def as_person(pool: Cli, name: str, folder: Path, *, lifetime: str | None = None) -> Cli:
-    """A second person with a context and a token of their own, as `token create` gives it."""
-    config = folder / "config"
-    target = config / "swarmhpc" / POOL
-    (target / "tokens.d").mkdir(parents=True, mode=0o700)
-    options = ["--lifetime", lifetime] if lifetime else []
-    pool.ok("token", "create", name, "-o", target / "tokens.d" / "token", *options)
-    known = json.loads((pool.config_home / "swarmhpc" / POOL / "context.json").read_text())
-    (target / "context.json").write_text(json.dumps({**known, "person": name}))
+    """A second person on their own machine: a token from the administrator, then `swarmhpc login`."""
     work = folder / "work"
     work.mkdir()
-    return Cli(work, config)
+    options = ["--lifetime", lifetime] if lifetime else []
+    pool.ok("token", "create", name, "-o", work / "my.token", *options)
+    address = json.loads((pool.config_home / "swarmhpc" / POOL / "context.json").read_text())["address"]
+    person = Cli(work, folder / "config")
+    person.ok("login", address, "--token-file", "my.token")
+    return person

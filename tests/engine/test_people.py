@@ -60,8 +60,8 @@ def test_people_cannot_fetch_remove_or_read_each_others_jobs(pool: Cli, tmp_path
 
 
 def test_an_expired_token_is_named_before_anybody_is_asked(pool: Cli, tmp_path: Path) -> None:
-    erin = as_person(pool, "erin", tmp_path, lifetime="1s")
-    refused = until(lambda: (r := erin.run("q")).code and r, timeout_s=10, what="token expired")
+    erin = as_person(pool, "erin", tmp_path, lifetime="5s")
+    refused = until(lambda: (r := erin.run("q")).code and r, timeout_s=15, what="token expired")
     assert refused.code == 1
     assert "expired" in refused.err and "swarmhpc token create erin" in refused.err
 
@@ -75,6 +75,27 @@ def test_a_token_of_another_pool_is_refused_by_name(pool: Cli, tmp_path: Path) -
     refused = frank.submit(JOB)
     assert refused.code == 1
     assert "does not accept the token of frank" in refused.err and "swarmhpc token create frank" in refused.err
+
+
+def test_login_needs_a_token_the_pool_accepts_and_keeps_nothing_else(pool: Cli, tmp_path: Path) -> None:
+    judy = Cli(tmp_path, tmp_path / "config")
+    assert judy.run("login", "127.0.0.1", "--token-file", "none").code == 2
+    (tmp_path / "junk").write_text("a.b")
+    junk = judy.run("login", "127.0.0.1", "--token-file", "junk")
+    assert junk.code == 2 and "is not a token" in junk.err
+    forged = tokens.mint(
+        tokens.new_signing_key(), pool=POOL, identity=f"judy@{POOL}", scopes=tokens.PERSON_SCOPES, now=1_700_000_000
+    )
+    (tmp_path / "forged").write_text(forged.text)
+    address = json.loads((pool.config_home / "swarmhpc" / POOL / "context.json").read_text())["address"]
+    refused = judy.run("login", address, "--token-file", "forged")
+    assert refused.code == 1 and "does not accept the token of judy" in refused.err
+    nobody = judy.run("login", "127.0.0.1", "--token-file", "forged", "--access-point-port", "1")
+    assert nobody.code == 1 and "does not answer at 127.0.0.1:1" in nobody.err
+    assert not (tmp_path / "config" / "swarmhpc" / POOL).exists()
+    assert "no pool is known" in judy.run("q").err
+    assert pool.run("login", address, "--token-file", tmp_path / "forged").code == 1
+    pool.ok("q")  # who was logged in still is
 
 
 def test_a_revoked_person_is_out_and_a_new_token_lets_them_in_again(pool: Cli, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import common, latency, memory, throughput
 from swarmhpc import state
-from swarmhpc.jobs.submit import prepare
+from swarmhpc.jobs.submit import NO_POOL, prepare
 from swarmhpc.jobs.translate import flat_text
 
 
@@ -79,5 +79,5 @@ def test_only_the_rows_without_output_files_declare_that_there_are_none(
 ) -> None:
     for what, text in descriptions.items():
         (tmp_path / "job.sub").write_text(text)
-        flat = flat_text(prepare(tmp_path / "job.sub", cwd=tmp_path, limits=None))
+        flat = flat_text(prepare(tmp_path / "job.sub", cwd=tmp_path, limits=NO_POOL))
         assert ('transfer_output_files = ""\n' in flat) == ("no output files" in what)
