@@ -412,6 +412,16 @@ class Engine:
                 return False
         return True
 
+    def network_detach_all(self, name: str) -> None:
+        """Takes every endpoint off a network, also one whose container or sandbox is gone already."""
+        import docker.errors
+
+        with _translated(f"docker network disconnect {name}"), contextlib.suppress(docker.errors.NotFound):
+            attached = self._client.api.inspect_network(name).get("Containers") or {}
+            for endpoint in attached.values():
+                with contextlib.suppress(docker.errors.APIError):
+                    self._client.api.disconnect_container_from_network(endpoint["Name"], name, force=True)
+
     # -- images ---------------------------------------------------------------------------------------------------
 
     def image(self, reference: str) -> Image | None:

@@ -153,14 +153,15 @@ def _finish(
 
         constraint = " || ".join(f"({c})" for c in constraints)
         outcome = watch.until_done(pool, constraint, on_change=show, timeout_s=timeout_s)
+        fetched = 0
         if get:
             progress.detail("fetching results")
-            watch.fetch(pool, outcome.jobs)
+            fetched = len(watch.fetch(pool, outcome.jobs))
         counts = Counter(j.status for j in outcome.jobs if j.id not in outcome.gone)
         done = ", ".join(f"{n} {s}" for s, n in sorted(counts.items()))
         if outcome.gone:
             done += f"{', ' if done else ''}{len(outcome.gone)} removed"
-        progress.done(f"{done} after {time.monotonic() - began:.1f} s" + (", results fetched" if get else ""))
+        progress.done(f"{done} after {time.monotonic() - began:.1f} s" + (", results fetched" if fetched else ""))
     if json:
         clusters = sorted({j.cluster for j in outcome.jobs})
         output.as_json(

@@ -103,7 +103,7 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
         for stored in engine.configs(pool):
             engine.config_remove(stored.id)
         engine.swarm_leave()
-        _until(lambda: _bridge_left(engine), progress, what="network of the Swarm still in use", timeout_s=60)
+        _remove_bridge(engine, progress)
     if purge:
         for volume in engine.volumes(pool):
             engine.volume_remove(volume)
@@ -132,13 +132,21 @@ def _stop_executors(engine: Engine, pool: str, progress: Progress, *, now: bool,
     _until(left, progress, what="executors still finishing their jobs", timeout_s=timeout_s)
 
 
-def _bridge_left(engine: Engine) -> list[str]:
-    """Removes the bridge that a Swarm leaves behind; its last endpoint goes a moment after the Swarm."""
-    try:
-        engine.network_remove("docker_gwbridge")
-    except EngineError:
-        return ["docker_gwbridge"]
-    return []
+def _remove_bridge(engine: Engine, progress: Progress) -> None:
+    """Removes the bridge that a Swarm leaves behind. Its last endpoint (the ingress sandbox's) goes a moment after the
+    Swarm, or never where the Swarm lived for seconds only (seen with engine 20.10.24): then it is taken off."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            engine.network_remove("docker_gwbridge")
+        except EngineError as e:
+            if time.monotonic() > deadline:
+                progress.notice(f"network docker_gwbridge stays until the engine restarts: {e.message}")
+                return
+            engine.network_detach_all("docker_gwbridge")
+            time.sleep(0.5)
+        else:
+            return
 
 
 def _evict(engine: Engine, pool: str) -> None:

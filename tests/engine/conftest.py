@@ -149,9 +149,12 @@ def pool(admin: Cli) -> Iterator[Cli]:
 
 
 @pytest.fixture
-def person(pool: Cli, tmp_path: Path) -> Cli:
-    """Somebody with the pool's context in a fresh folder. The queue is empty afterwards."""
-    return Cli(tmp_path, pool.config_home)
+def person(pool: Cli, tmp_path: Path) -> Iterator[Cli]:
+    """Somebody with the pool's context in a fresh folder. The queue is empty afterwards, also when a test failed."""
+    somebody = Cli(tmp_path, pool.config_home)
+    yield somebody
+    for job in json.loads(somebody.run("q", "--json").out or "[]"):
+        somebody.run("rm", job["id"])
 
 
 def as_person(pool: Cli, name: str, folder: Path, *, lifetime: str | None = None) -> Cli:

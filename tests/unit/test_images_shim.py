@@ -175,7 +175,7 @@ def test_words_after_the_image_are_the_jobs_own(executor: Executor) -> None:
     [
         (["--privileged"], "option '--privileged'"),
         (["--pid=host"], "option '--pid=host'"),
-        (["--mount", "type=bind,src=/,dst=/host"], "option '--mount'"),
+        (["--mount", "type=bind,src=/,dst=/host"], "mount 'type=bind"),
         (["-v", "/:/host"], "option '-v'"),
         (["--volume=/:/host"], "option '--volume=/:/host'"),
         (["--cap-add=SYS_ADMIN"], "option '--cap-add=SYS_ADMIN'"),
@@ -198,6 +198,7 @@ def test_words_after_the_image_are_the_jobs_own(executor: Executor) -> None:
         (["--user", "20001:999"], "as user '20001:999', which is no job account"),
         (["--group-add", "0"], "--group-add 0, which is no job account's"),
         (["--group-add", "docker"], "--group-add docker"),
+        (["--mount", "type=bind,source=/etc,target=/e,readonly"], "mount 'type=bind,source=/etc"),
         (["--device", "/dev/sda"], "device '/dev/sda'"),
         (["--pull", "never"], "--pull never"),
     ],
