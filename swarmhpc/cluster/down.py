@@ -70,7 +70,6 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
         _stop_executors(engine, pool, progress, now=now, timeout_s=timeout_s)
     progress.done("all have left")
     progress.start("services")
-    image = next((s.image for s in engine.services(pool)), None) if swarm else None
     if swarm and engine.services(pool):
         stack.remove(pool)
     _until(
@@ -83,13 +82,14 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
     progress.start("leftovers")
     for c in engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
         engine.container_remove(c.id)
-    if image is not None and p.cluster is not None and engine.image(image) is not None:
+    image = _helper_image(engine, p.cluster)
+    if image is not None and p.cluster is not None:
         # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
         folder = PurePosixPath(p.cluster.execute_dir)
         above = str(folder.parent.parent)
-        script = f'rm -rf "/above/{folder.parent.name}/{folder.name}"'
+        script = f'rm -rf "/above/{folder.parent.name}/{folder.name}" || exit'
         if folder.parent.name == "swarmhpc":
-            script += '; rmdir "/above/swarmhpc" || true'
+            script += '; rmdir "/above/swarmhpc" 2>/dev/null || true'
         engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
     if swarm:
         _until(
@@ -130,6 +130,12 @@ def _stop_executors(engine: Engine, pool: str, progress: Progress, *, now: bool,
         return [t.id for t in busy]
 
     _until(left, progress, what="executors still finishing their jobs", timeout_s=timeout_s)
+
+
+def _helper_image(engine: Engine, cluster: Cluster | None) -> str | None:
+    """An image of the pool to run `rm` in, also where an earlier `down` was interrupted when the services had gone."""
+    wanted = [images.reference(cluster)] if cluster is not None else []
+    return next((name for name in [*wanted, *images.own_tags(engine)] if engine.image(name) is not None), None)
 
 
 def _remove_bridge(engine: Engine, progress: Progress) -> None:
