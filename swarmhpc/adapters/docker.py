@@ -127,6 +127,9 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except docker.errors.BuildError as e:
         raise EngineError(f"{what}: {e.msg}") from e
+    except docker.errors.ContainerError as e:
+        said = (e.stderr or b"").decode(errors="replace").strip()
+        raise EngineError(f"{what} ended with code {e.exit_status}: {said or 'it said nothing'}") from e
     except docker.errors.APIError as e:
         raise EngineError(f"{what}: the engine says: {e.explanation or e}") from e
     except (docker.errors.DockerException, requests.exceptions.ConnectionError) as e:

@@ -90,7 +90,10 @@ def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: 
         script = f'rm -rf "/above/{folder.parent.name}/{folder.name}" || exit'
         if folder.parent.name == "swarmhpc":
             script += '; rmdir "/above/swarmhpc" 2>/dev/null || true'
-        engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
+        try:
+            engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
+        except EngineError as e:
+            progress.notice(f"{folder} is left on this machine ({e.message}); remove it: rm -r {folder}")
     if swarm:
         _until(
             lambda: [n for n in engine.network_subnets() if n == f"{pool}_pool"],
