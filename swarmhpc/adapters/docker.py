@@ -128,7 +128,7 @@ def _translated(what: str) -> Iterator[None]:
     except docker.errors.BuildError as e:
         raise EngineError(f"{what}: {e.msg}") from e
     except docker.errors.ContainerError as e:
-        said = (e.stderr or b"").decode(errors="replace").strip()
+        said = e.stderr.decode(errors="replace").strip() if isinstance(e.stderr, bytes) else str(e.stderr or "")
         raise EngineError(f"{what} ended with code {e.exit_status}: {said or 'it said nothing'}") from e
     except docker.errors.APIError as e:
         raise EngineError(f"{what}: the engine says: {e.explanation or e}") from e
