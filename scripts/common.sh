@@ -128,6 +128,20 @@ missing_packages() {
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || MISSING+=(debian-archive-keyring)
 }
 
+# Fills MISSING with what tests/lab takes from this machine; the machines' own packages are the lab's affair.
+missing_lab_packages() {
+    missing_python_packages
+    have mmdebstrap || MISSING+=(mmdebstrap)
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || MISSING+=(debian-archive-keyring)
+    have mkfs.ext4 || MISSING+=(e2fsprogs)
+    have ssh || MISSING+=(openssh-client)
+    have ip || MISSING+=(iproute2)
+    have iptables || MISSING+=(iptables)
+    # A few lines of C stand between the machines' kernel and this one (tests/lab/xstate.c).
+    have gcc || MISSING+=(gcc)
+    [ -e /usr/include/stdint.h ] || MISSING+=(libc6-dev)
+}
+
 # free_kib DIRECTORY: free space where DIRECTORY is, or will be.
 free_kib() {
     local dir=$1

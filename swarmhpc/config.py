@@ -11,15 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from swarmhpc._config_rules import (
-    AUTO,
-    DEFAULT_CLASS,
-    MAX_CLASS_CPUS,
-    RESERVED_CLASS_NAMES,
-    check_conflicts,
-    check_fields,
-    size_text,
-)
+from swarmhpc._config_checks import AUTO, DEFAULT_CLASS, MAX_CLASS_CPUS, RESERVED_CLASS_NAMES, size_text
+from swarmhpc._config_rules import check_conflicts, check_fields
 from swarmhpc._config_yaml import Problem, Tree, place_of
 from swarmhpc.errors import UsageError
 from swarmhpc.units import format_duration_s
@@ -36,8 +29,11 @@ __all__ = [
     "ExecutorClass",
     "Image",
     "JobPolicy",
+    "Machine",
     "Ports",
     "Problem",
+    "Queue",
+    "Ssh",
     "Volume",
     "dump",
     "find_file",
@@ -52,12 +48,56 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class ExecutorClass:
-    """One replicated service of equal executors. None means auto: an equal share of the node's."""
+    """One replicated service of equal executors. None means auto: an equal share of the node's.
+
+    `placement`: labels that a node must have, all of them, as sorted pairs of name and value.
+    """
 
     name: str
     replicas: int = 2
     cpus: int | None = None
     memory_mib: int | None = None
+    placement: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How this machine reaches another one. Paths are as written: ``~`` is not expanded.
+
+    `key` None: the agent's keys, or ssh's own defaults. `known_hosts` None: ssh's own file.
+    """
+
+    user: str = "root"
+    port: int = 22
+    key: str | None = None
+    known_hosts: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A lab machine, which becomes a node of the Swarm.
+
+    `address`: the IPv4 address or DNS name by which ssh and the other machines reach it. `labels`: sorted pairs of
+    name and value; the node gets them.
+    """
+
+    name: str
+    address: str
+    role: Literal["manager", "worker"] = "worker"
+    ssh: Ssh = field(default_factory=Ssh)
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Where the access point keeps the queue.
+
+    `machine`: the one whose volume holds it; None: the first manager. `path`: an absolute directory on a filesystem
+    that all machines share; the access point may then move. At most one of the two is set.
+    """
+
+    machine: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +140,8 @@ class Cluster:
     """A whole cluster file with its defaults filled in. `address` None: that of the default route.
 
     `parse` sorts `executors` by name: the order of the classes means nothing, so it must not make clusters differ.
+    `machines` are in the order of the file; none: the pool is on this machine alone. `encrypted`: whether the overlay
+    network encrypts what executors and daemons send each other. `prepare`: whether Ansible readies the machines.
     """
 
     name: str = "swarmhpc"
@@ -112,6 +154,26 @@ class Cluster:
     image: Image = field(default_factory=Image)
     drain_timeout_s: int = 86400
     execute_dir: str = "/var/lib/swarmhpc/execute"
+    machines: tuple[Machine, ...] = ()
+    queue: Queue = field(default_factory=Queue)
+    encrypted: bool = False
+    prepare: bool = True
+
+    @property
+    def managers(self) -> tuple[Machine, ...]:
+        """The machines that manage the Swarm, in the order of the file."""
+        return tuple(machine for machine in self.machines if machine.role == "manager")
+
+    def machine_named(self, name: str) -> Machine:
+        """The machine called `name`. Raises UsageError that lists the machines there are."""
+        for machine in self.machines:
+            if machine.name == name:
+                return machine
+        names = ", ".join(m.name for m in self.machines)
+        raise UsageError(
+            f"cluster {self.name} has no machine {name!r}; it has {names or 'none: it is on this machine alone'}",
+            hint=f"name one of: {names}" if names else f"list machines in {FILE_NAME}: swarmhpc init HOST…",
+        )
 
     def class_named(self, name: str) -> ExecutorClass:
         """The class called `name`. Raises UsageError that lists the classes there are."""
@@ -184,13 +246,36 @@ def parse(text: str, *, file: str) -> Cluster:
 
 def _cluster(fields: dict[str, Any]) -> Cluster:
     """The dataclasses from checked fields. What is left out has their defaults."""
+    fields["machines"] = _machines(fields.get("machines", {}), fields.pop("ssh", {}))
     if "executors" in fields:
-        fields["executors"] = tuple(ExecutorClass(name, **keys) for name, keys in sorted(fields["executors"].items()))
+        fields["executors"] = tuple(
+            ExecutorClass(name, **{**keys, "placement": _pairs(keys.get("placement", {}))})
+            for name, keys in sorted(fields["executors"].items())
+        )
     if "jobs" in fields:
         volumes = tuple(Volume(**keys) for keys in fields["jobs"].pop("volumes", ()))
         fields["jobs"] = JobPolicy(volumes=volumes, **fields["jobs"])
-    sections = {"ports": Ports, "image": Image}
+    sections = {"ports": Ports, "image": Image, "queue": Queue}
     return Cluster(**{key: sections[key](**value) if key in sections else value for key, value in fields.items()})
+
+
+def _machines(fields: dict[str, dict[str, Any]], ssh: dict[str, Any]) -> tuple[Machine, ...]:
+    """The machines from checked fields; `ssh` is what holds for all of them. Without any role the first manages."""
+    roles = any("role" in keys for keys in fields.values())
+    return tuple(
+        Machine(
+            name,
+            keys.get("address", name),
+            keys.get("role", "worker" if roles or index else "manager"),
+            Ssh(**{**ssh, **keys.get("ssh", {})}),
+            _pairs(keys.get("labels", {})),
+        )
+        for index, (name, keys) in enumerate(fields.items())
+    )
+
+
+def _pairs(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(labels.items()))
 
 
 def to_mapping(cluster: Cluster) -> dict[str, Any]:
@@ -200,14 +285,27 @@ def to_mapping(cluster: Cluster) -> dict[str, Any]:
             "replicas": c.replicas,
             "cpus": AUTO if c.cpus is None else c.cpus,
             "memory": AUTO if c.memory_mib is None else size_text(c.memory_mib),
+            "placement": dict(c.placement),
         }
         for c in sorted(cluster.executors, key=lambda c: c.name)
     }
     return {
         "version": 1,
         "name": cluster.name,
+        "machines": {
+            m.name: {
+                "address": m.address,
+                "role": m.role,
+                "ssh": dataclasses.asdict(m.ssh),
+                "labels": dict(m.labels),
+            }
+            for m in cluster.machines
+        },
+        "prepare": cluster.prepare,
+        "queue": dataclasses.asdict(cluster.queue),
         "networking": cluster.networking,
         "subnet": cluster.subnet,
+        "encrypted": cluster.encrypted,
         "address": cluster.address,
         "ports": dataclasses.asdict(cluster.ports),
         "executors": classes,

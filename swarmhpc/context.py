@@ -1,4 +1,4 @@
-"""What a person's machine keeps of a pool: address, pool name, token. Nothing else is stored anywhere on it.
+"""What a person's machine keeps of a pool: addresses, pool name, token. Nothing else is stored anywhere on it.
 
 Layout: `$XDG_CONFIG_HOME/swarmhpc/<pool>/` (0700) with `context.json` and `tokens.d/token` (0600). HTCondor reads every
 file of a token directory, so the token has one to itself.
@@ -11,19 +11,27 @@ import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from swarmhpc.config import Machine, Ssh
 from swarmhpc.errors import NoPoolError, SwarmHpcError
 
 
 @dataclass(frozen=True)
 class Context:
-    """How to reach one pool as one person."""
+    """How to reach one pool as one person.
+
+    `others`: further nodes where the pool answers, asked when `address` does not. `managers`: how an administrator's
+    machine reaches the Swarm; nothing on a person's.
+    """
 
     pool: str
     address: str
     central_manager_port: int
     access_point_port: int
     person: str
+    others: tuple[str, ...] = ()
+    managers: tuple[Machine, ...] = ()
 
     @property
     def token_folder(self) -> Path:
@@ -88,9 +96,17 @@ def load(pool: str | None = None) -> Context:
             hint="swarmhpc up   (on the pool's manager writes the context again)",
         )
     try:
-        return Context(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as e:
+        return _read(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as e:
         raise NoPoolError(f"{path} can't be read as a context: {e}", hint=f"rm -r {path.parent} && swarmhpc up") from e
+
+
+def _read(data: dict[str, Any]) -> Context:
+    managers = tuple(
+        Machine(m["name"], m["address"], m["role"], Ssh(**m["ssh"]), tuple((k, v) for k, v in m["labels"]))
+        for m in data.pop("managers", ())
+    )
+    return Context(**{**data, "others": tuple(data.get("others", ()))}, managers=managers)
 
 
 def forget(pool: str) -> None:

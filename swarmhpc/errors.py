@@ -46,6 +46,10 @@ class SwarmOwnershipError(EngineError):
     """The engine belongs to a Swarm that swarmhpc did not make."""
 
 
+class MachineError(SwarmHpcError):
+    """A lab machine can't be reached, or can't be used as it is."""
+
+
 class NoPoolError(SwarmHpcError):
     """There is no pool here, or no context that leads to one."""
 

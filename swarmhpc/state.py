@@ -18,6 +18,8 @@ LABEL_TASK: Final = "swarmhpc.task"
 """On a job container: the Swarm task of the executor that started it."""
 LABEL_QUEUE_NODE: Final = "swarmhpc.queue"
 """On a node: the pool whose queue volume it holds."""
+LABEL_MACHINE: Final = "swarmhpc.machine"
+"""On a node: what the cluster file calls its machine."""
 
 CENTRAL_MANAGER: Final = "central-manager"
 ACCESS_POINT: Final = "access-point"

@@ -7,8 +7,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from swarmhpc.errors import CommandError, WaitTimeoutError
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ def run(
     check: bool = True,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    stdin: str = "",
 ) -> Completed:
-    """Runs `argv` without a shell and without standard input.
+    """Runs `argv` without a shell; `stdin` is all it gets to read.
 
     Raises CommandError when the program is missing or (with `check`) ends with another code than 0, WaitTimeoutError
     after `timeout_s` seconds. Never put a secret into `argv`: every user of the machine can read it.
@@ -44,7 +49,7 @@ def run(
     try:
         done = subprocess.run(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            input=stdin.encode(),
             capture_output=True,
             timeout=timeout_s,
             env={**os.environ, **env} if env else None,
@@ -72,3 +77,10 @@ def run(
             output=result.stdout + result.stderr,
         )
     return result
+
+
+def start(argv: Sequence[str], *, stdio: int) -> subprocess.Popen[bytes]:
+    """Starts `argv` with the open file `stdio` as its standard input and output; says nothing, is not waited for."""
+    import subprocess
+
+    return subprocess.Popen(list(argv), stdin=stdio, stdout=stdio, stderr=subprocess.DEVNULL)

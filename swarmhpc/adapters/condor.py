@@ -13,9 +13,10 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from swarmhpc.adapters import machine
 from swarmhpc.context import Context
 from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError
 
@@ -85,11 +86,16 @@ class Pool:
     """One pool as one person. Methods raise PoolUnreachableError, AuthenticationError or PoolError."""
 
     def __init__(self, context: Context) -> None:
-        """Configures the bindings for this pool; contacts nobody yet."""
+        """Configures the bindings for this pool. Where the pool has several nodes, takes the first that answers."""
         os.environ["CONDOR_CONFIG"] = "ONLY_ENV"  # a condor_config on this machine speaks of another pool
         import classad2
         import htcondor2
 
+        if context.others:
+            # A node that is off would cost each call its whole time-out.
+            port = context.access_point_port
+            alive = (a for a in (context.address, *context.others) if machine.port_answers(a, port))
+            context = replace(context, address=next(alive, context.address))
         self._context = context
         self._htcondor: Any = htcondor2
         self._classad: Any = classad2

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from swarmhpc.adapters import command
 from swarmhpc.errors import EngineError, EngineUnreachableError
-from swarmhpc.state import LABEL_CLUSTER, LABEL_QUEUE_NODE
+from swarmhpc.state import LABEL_CLUSTER
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the Swarm."""
+    """A node of the Swarm. `manager_status`: leader, reachable, unreachable; empty on a worker."""
 
     id: str
     name: str
@@ -84,6 +84,8 @@ class Node:
     cpus: int
     memory_mib: int
     labels: Mapping[str, str]
+    manager_status: str = ""
+    engine_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Image:
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
+def _translated(what: str, machine: str = "") -> Iterator[None]:
     """Docker's exceptions, as ours: by kind and status code, with the engine's own words."""
     import docker.errors
     import requests.exceptions
@@ -132,15 +134,20 @@ def _translated(what: str) -> Iterator[None]:
         raise EngineError(f"{what} ended with code {e.exit_status}: {said or 'it said nothing'}") from e
     except docker.errors.APIError as e:
         raise EngineError(f"{what}: the engine says: {e.explanation or e}") from e
-    except (docker.errors.DockerException, requests.exceptions.ConnectionError) as e:
-        raise _unreachable(e) from e
-    except requests.exceptions.Timeout as e:
+    except requests.exceptions.ReadTimeout as e:
         raise EngineError(f"{what}: the engine did not answer in time", hint="swarmhpc doctor") from e
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as e:
+        raise _unreachable(e, machine) from e
 
 
-def _unreachable(e: Exception) -> EngineUnreachableError:
+def _unreachable(e: Exception, machine: str = "") -> EngineUnreachableError:
     import os
 
+    if machine:
+        return EngineUnreachableError(
+            f"the Docker engine of machine {machine} gives no answer",
+            hint=f"on {machine}: systemctl status docker; swarmhpc up prepares machines and goes on",
+        )
     host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     words = str(e)
     if "ermission denied" in words:
@@ -157,23 +164,39 @@ def _unreachable(e: Exception) -> EngineUnreachableError:
 class Engine:
     """A connection to one engine; thin methods, one call each."""
 
-    def __init__(self) -> None:
-        """Connects as the docker command does (DOCKER_HOST, or the local socket).
+    def __init__(self, docker_host: str | None = None, *, machine: str = "") -> None:
+        """Connects to `docker_host`, an engine of `machine`; without it as the docker command does (DOCKER_HOST, or
+        the local socket).
 
         Raises EngineUnreachableError.
         """
         import docker
+        import docker.errors
+        import requests.exceptions
 
-        with _translated("connecting"):
+        self.docker_host = docker_host
+        self.machine = machine
+        # A slow machine that loads an image says nothing for minutes.
+        timeout_s = 120 if docker_host is None else 600
+        try:
             # Any: the stubs leave most of the low-level API untyped.
-            self._client: Any = docker.from_env(timeout=120)
+            self._client: Any = (
+                docker.from_env(timeout=timeout_s)
+                if docker_host is None
+                else docker.DockerClient(base_url=docker_host, timeout=timeout_s)
+            )
             self._client.ping()
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as e:
+            raise _unreachable(e, machine) from e
+
+    def _asked(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return _translated(what, self.machine)
 
     # -- facts ----------------------------------------------------------------------------------------------------
 
     def facts(self) -> EngineFacts:
         """What `docker info` knows."""
-        with _translated("docker info"):
+        with self._asked("docker info"):
             info: dict[str, Any] = self._client.info()
         swarm = info.get("Swarm") or {}
         return EngineFacts(
@@ -194,30 +217,70 @@ class Engine:
 
     # -- swarm ----------------------------------------------------------------------------------------------------
 
-    def swarm_init(self, *, address: str, cluster: str) -> None:
+    def swarm_init(self, *, address: str, cluster: str, address_pool: str) -> None:
         """Makes a one-node Swarm that carries the cluster's label from its first moment: an `up` that is interrupted
         right here must know it for its own when it runs again."""
-        with _translated(f"docker swarm init --advertise-addr {address}"):
-            self._client.swarm.init(advertise_addr=address, listen_addr="0.0.0.0:2377", labels={LABEL_CLUSTER: cluster})
+        with self._asked(f"docker swarm init --advertise-addr {address}"):
+            self._client.swarm.init(
+                advertise_addr=address,
+                listen_addr="0.0.0.0:2377",
+                default_addr_pool=[address_pool],
+                subnet_size=24,
+                labels={LABEL_CLUSTER: cluster},
+            )
 
     def swarm_cluster(self) -> str | None:
         """The pool this Swarm was made for; None: somebody else's Swarm."""
-        with _translated("reading the Swarm"):
+        with self._asked("reading the Swarm"):
             attrs: dict[str, Any] = self._client.api.inspect_swarm()
         return ((attrs.get("Spec") or {}).get("Labels") or {}).get(LABEL_CLUSTER)
 
+    def managed_cluster(self) -> str | None:
+        """The pool whose Swarm this engine manages; None: no Swarm, a worker, or somebody else's Swarm."""
+        facts = self.facts()
+        return self.swarm_cluster() if facts.swarm_state == "active" and facts.is_manager else None
+
+    def swarm_join(self, *, manager: str, token: str, address: str) -> None:
+        """Makes this engine a node of the Swarm that answers at `manager`:2377; the token decides the role."""
+        with self._asked(f"{self.machine}: docker swarm join {manager}:2377"):
+            self._client.swarm.join(
+                remote_addrs=[f"{manager}:2377"],
+                join_token=token,
+                advertise_addr=address,
+                listen_addr="0.0.0.0:2377",
+            )
+
+    def join_token(self, role: str) -> str:
+        """The token with which a machine joins as `manager` or `worker`."""
+        with self._asked("docker swarm join-token"):
+            attrs: dict[str, Any] = self._client.api.inspect_swarm()
+        return str(attrs["JoinTokens"][role.capitalize()])
+
+    def rotate_join_tokens(self) -> None:
+        """Makes every join token that was given out worthless; nodes stay."""
+        with self._asked("docker swarm join-token --rotate"):
+            attrs: dict[str, Any] = self._client.api.inspect_swarm()
+            # The SDK's Swarm.update() would send a spec of defaults, without the Swarm's labels.
+            self._client.api.update_swarm(
+                version=attrs["Version"]["Index"],
+                swarm_spec=attrs["Spec"],
+                rotate_worker_token=True,
+                rotate_manager_token=True,
+            )
+
     def swarm_leave(self) -> None:
         """Leaves the Swarm, also as its last manager (which ends it)."""
-        with _translated("docker swarm leave"):
+        with self._asked("docker swarm leave"):
             self._client.swarm.leave(force=True)
 
     def nodes(self) -> list[Node]:
         """All nodes of the Swarm."""
-        with _translated("docker node ls"):
+        with self._asked("docker node ls"):
             raw = [n.attrs for n in self._client.nodes.list()]
         result = []
         for a in raw:
             description, resources = a.get("Description", {}), a.get("Description", {}).get("Resources", {})
+            status = a.get("ManagerStatus") or {}
             result.append(
                 Node(
                     id=a["ID"],
@@ -229,23 +292,42 @@ class Engine:
                     cpus=int(resources.get("NanoCPUs", 0) / 1e9),
                     memory_mib=int(resources.get("MemoryBytes", 0)) // 2**20,
                     labels=a["Spec"].get("Labels") or {},
+                    manager_status="leader" if status.get("Leader") else status.get("Reachability", ""),
+                    engine_version=(description.get("Engine") or {}).get("EngineVersion", ""),
                 )
             )
         return result
 
-    def label_queue_node(self, node_id: str, cluster: str) -> None:
-        """Marks the node that holds the queue's volume."""
-        with _translated("labelling the node"):
+    def node_update(
+        self,
+        node_id: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+        role: str | None = None,
+        availability: str | None = None,
+    ) -> None:
+        """Changes a node: all its labels, its role (manager, worker), its availability (active, drain)."""
+        with self._asked("docker node update"):
             node = self._client.nodes.get(node_id)
             spec = dict(node.attrs["Spec"])
-            spec["Labels"] = {**(spec.get("Labels") or {}), LABEL_QUEUE_NODE: cluster}
+            if labels is not None:
+                spec["Labels"] = dict(labels)
+            if role is not None:
+                spec["Role"] = role
+            if availability is not None:
+                spec["Availability"] = availability
             node.update(spec)
+
+    def node_remove(self, node_id: str, *, force: bool = False) -> None:
+        """Takes a node that has left (or, with `force`, is gone for good) off the Swarm's list."""
+        with self._asked("docker node rm"):
+            self._client.api.remove_node(node_id, force=force)
 
     # -- services -------------------------------------------------------------------------------------------------
 
     def services(self, cluster: str) -> list[Service]:
         """The pool's services."""
-        with _translated("docker service ls"):
+        with self._asked("docker service ls"):
             raw = self._client.api.services(filters={"label": f"{LABEL_CLUSTER}={cluster}"})
         result = []
         for a in raw:
@@ -263,7 +345,7 @@ class Engine:
     def tasks(self, service_id: str | None = None) -> list[Task]:
         """Tasks of one service, or of the whole Swarm; the one whose state changed last comes last."""
         filters = {"service": service_id} if service_id else None
-        with _translated("docker service ps"):
+        with self._asked("docker service ps"):
             raw: list[dict[str, Any]] = self._client.api.tasks(filters=filters)
         raw.sort(key=lambda t: t["Status"].get("Timestamp", ""))
         return [
@@ -283,13 +365,13 @@ class Engine:
 
     def endpoint_mode(self, service_id: str) -> str:
         """`vip` or `dnsrr`."""
-        with _translated("docker service inspect"):
+        with self._asked("docker service inspect"):
             attrs: dict[str, Any] = self._client.api.inspect_service(service_id)
         return str((attrs["Spec"].get("EndpointSpec") or {}).get("Mode", "vip"))
 
     def scale(self, service_id: str, replicas: int) -> None:
         """Sets the number of replicas; returns before Swarm has acted."""
-        with _translated("docker service scale"):
+        with self._asked("docker service scale"):
             self._client.services.get(service_id).scale(replicas)
 
     # -- configs and secrets --------------------------------------------------------------------------------------
@@ -298,7 +380,7 @@ class Engine:
         """The pool's Swarm configs, with their content."""
         import base64
 
-        with _translated("docker config ls"):
+        with self._asked("docker config ls"):
             raw = [c.attrs for c in self._client.configs.list(filters={"label": f"{LABEL_CLUSTER}={cluster}"})]
         return [
             Stored(
@@ -312,41 +394,41 @@ class Engine:
 
     def secrets(self, cluster: str) -> list[Stored]:
         """The pool's Swarm secrets, without their content (the engine never gives it back)."""
-        with _translated("docker secret ls"):
+        with self._asked("docker secret ls"):
             raw = [s.attrs for s in self._client.secrets.list(filters={"label": f"{LABEL_CLUSTER}={cluster}"})]
         return [Stored(a["ID"], a["Spec"]["Name"], a["Spec"].get("Labels") or {}, b"") for a in raw]
 
     def config_create(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
         """Stores a config."""
-        with _translated(f"docker config create {name}"):
+        with self._asked(f"docker config create {name}"):
             self._client.configs.create(name=name, data=data, labels=dict(labels))
 
     def secret_create(self, name: str, data: bytes, labels: Mapping[str, str]) -> None:
         """Stores a secret: the bytes travel in the request's body, never on a command line."""
-        with _translated(f"docker secret create {name}"):
+        with self._asked(f"docker secret create {name}"):
             self._client.secrets.create(name=name, data=data, labels=dict(labels))
 
     def config_remove(self, config_id: str) -> None:
         """Removes a config that no service uses."""
-        with _translated("docker config rm"):
+        with self._asked("docker config rm"):
             self._client.api.remove_config(config_id)
 
     def secret_remove(self, secret_id: str) -> None:
         """Removes a secret that no service uses."""
-        with _translated("docker secret rm"):
+        with self._asked("docker secret rm"):
             self._client.api.remove_secret(secret_id)
 
     # -- containers -----------------------------------------------------------------------------------------------
 
     def containers(self, *labels: str, everything: bool = True) -> list[Container]:
         """Containers of this engine that carry all `labels` (`key` or `key=value`); also stopped ones."""
-        with _translated("docker ps"):
+        with self._asked("docker ps"):
             raw = self._client.api.containers(all=everything, filters={"label": list(labels)})
         return [Container(c["Id"], c["Names"][0].lstrip("/"), c["State"], c.get("Labels") or {}) for c in raw]
 
     def execute(self, container_id: str, argv: Sequence[str]) -> tuple[int, str, str]:
         """Runs a program in a container of this engine: (exit code, stdout, stderr)."""
-        with _translated("docker exec"):
+        with self._asked("docker exec"):
             code, streams = self._client.containers.get(container_id).exec_run(list(argv), demux=True)
         out, err = streams if streams else (b"", b"")
         return int(code), (out or b"").decode(errors="replace"), (err or b"").decode(errors="replace")
@@ -364,7 +446,7 @@ class Engine:
 
         The engine makes a bind's source when it is missing: that is how directories appear on a machine.
         """
-        with _translated(f"docker run {image} {' '.join(argv[:2])}"):
+        with self._asked(f"docker run {image} {' '.join(argv[:2])}"):
             out: bytes = self._client.containers.run(
                 image,
                 list(argv[1:]),
@@ -380,25 +462,25 @@ class Engine:
         """Removes a container, running or not; one that is gone already is fine."""
         import docker.errors
 
-        with _translated("docker rm"), contextlib.suppress(docker.errors.NotFound):
+        with self._asked("docker rm"), contextlib.suppress(docker.errors.NotFound):
             self._client.api.remove_container(container_id, force=True, v=True)
 
     # -- volumes and networks -------------------------------------------------------------------------------------
 
     def volumes(self, cluster: str) -> list[str]:
         """Names of the pool's volumes on this engine."""
-        with _translated("docker volume ls"):
+        with self._asked("docker volume ls"):
             found = self._client.volumes.list(filters={"label": f"{LABEL_CLUSTER}={cluster}"})
         return [str(v.name) for v in found]
 
     def volume_remove(self, name: str) -> None:
         """Removes a volume and what is in it."""
-        with _translated(f"docker volume rm {name}"):
+        with self._asked(f"docker volume rm {name}"):
             self._client.volumes.get(name).remove()
 
     def network_subnets(self) -> dict[str, list[str]]:
         """Every network of this engine with its IPv4 and IPv6 subnets."""
-        with _translated("docker network ls"):
+        with self._asked("docker network ls"):
             raw = self._client.api.networks()
         return {
             n["Name"]: [c["Subnet"] for c in (n.get("IPAM") or {}).get("Config") or () if "Subnet" in c] for n in raw
@@ -408,7 +490,7 @@ class Engine:
         """Removes a network; False when there is none of this name."""
         import docker.errors
 
-        with _translated(f"docker network rm {name}"):
+        with self._asked(f"docker network rm {name}"):
             try:
                 self._client.api.remove_network(name)
             except docker.errors.NotFound:
@@ -419,7 +501,7 @@ class Engine:
         """Takes every endpoint off a network, also one whose container or sandbox is gone already."""
         import docker.errors
 
-        with _translated(f"docker network disconnect {name}"), contextlib.suppress(docker.errors.NotFound):
+        with self._asked(f"docker network disconnect {name}"), contextlib.suppress(docker.errors.NotFound):
             attached = self._client.api.inspect_network(name).get("Containers") or {}
             for endpoint in attached.values():
                 with contextlib.suppress(docker.errors.APIError):
@@ -431,7 +513,7 @@ class Engine:
         """The image of this name, if the engine has it."""
         import docker.errors
 
-        with _translated(f"docker image inspect {reference}"):
+        with self._asked(f"docker image inspect {reference}"):
             try:
                 a = self._client.api.inspect_image(reference)
             except docker.errors.NotFound:
@@ -440,30 +522,30 @@ class Engine:
 
     def images(self, label: str) -> list[Image]:
         """Images that carry `label`."""
-        with _translated("docker images"):
+        with self._asked("docker images"):
             return [_image(i.attrs) for i in self._client.images.list(filters={"label": label})]
 
     def image_pull(self, reference: str) -> None:
         """Pulls from the registry. Raises EngineError where none answers."""
-        with _translated(f"docker pull {reference}"):
+        with self._asked(f"docker pull {reference}"):
             self._client.images.pull(reference)
 
     def image_tag(self, source: str, target: str) -> None:
         """Gives an image a second name."""
         repository, _, tag = target.partition(":")
-        with _translated(f"docker tag {source} {target}"):
+        with self._asked(f"docker tag {source} {target}"):
             self._client.images.get(source).tag(repository, tag or "latest")
 
     def image_remove(self, reference: str) -> None:
         """Removes a name, and the image with its last one."""
-        with _translated(f"docker rmi {reference}"):
+        with self._asked(f"docker rmi {reference}"):
             self._client.images.remove(reference)
 
     def image_import(self, tar: Path, target: str, *, labels: Mapping[str, str]) -> None:
         """Makes a one-layer image of a root file system in a tar file (streamed)."""
         repository, _, tag = target.partition(":")
         changes = [f"LABEL {key}={value}" for key, value in labels.items()] + ['CMD ["bash"]']
-        with _translated(f"docker import {tar}"):
+        with self._asked(f"docker import {tar}"):
             self._client.api.import_image_from_file(
                 str(tar), repository=repository, tag=tag or "latest", changes=changes
             )
@@ -479,7 +561,7 @@ class Engine:
     ) -> None:
         """Builds `folder`; every line of output goes to `on_line`. Raises EngineError with the failing step's words."""
         tail: list[str] = []
-        with _translated(f"docker build {folder.name}"):
+        with self._asked(f"docker build {folder.name}"):
             stream = self._client.api.build(
                 path=str(folder),
                 tag=target,
@@ -500,13 +582,69 @@ class Engine:
 
     def images_save(self, references: Sequence[str], target: Path) -> None:
         """Writes images into one tar file. The SDK saves one image at a time; the command shares their layers."""
-        command.run(["docker", "save", "-o", str(target), *references], timeout_s=1800)
+        env = {} if self.docker_host is None else {"DOCKER_HOST": self.docker_host, "DOCKER_CONTEXT": ""}
+        command.run(["docker", "save", "-o", str(target), *references], timeout_s=1800, env=env)
 
-    def images_load(self, file: IO[bytes]) -> list[str]:
-        """Loads images from a tar stream; their names."""
-        with _translated("docker load"):
-            loaded = self._client.images.load(file)
+    def images_load(self, file: IO[bytes], *, on_bytes: Callable[[int], None] | None = None) -> list[str]:
+        """Loads images from a tar stream; their names. `on_bytes` hears how many bytes have been sent so far."""
+
+        def chunks() -> Iterator[bytes]:
+            sent = 0
+            while chunk := file.read(2**20):
+                yield chunk
+                sent += len(chunk)
+                if on_bytes is not None:
+                    on_bytes(sent)
+
+        with self._asked(f"{self.machine} docker load".lstrip()):
+            loaded = self._client.images.load(chunks())
         return [t for i in loaded for t in i.tags]
+
+    # -- nodes and volumes (for `swarmhpc node`) ------------------------------------------------------------------
+
+    def node_details(self) -> dict[str, tuple[str, str]]:
+        """Node id to its engine's version and, for a manager, `leader`, `reachable`, `unreachable` (else nothing)."""
+        with self._asked("docker node ls"):
+            raw = self._client.api.nodes()
+        found = {}
+        for a in raw:
+            status = a.get("ManagerStatus") or {}
+            rank = "leader" if status.get("Leader") else status.get("Reachability", "")
+            version = ((a.get("Description") or {}).get("Engine") or {}).get("EngineVersion", "")
+            found[str(a["ID"])] = (str(version), str(rank))
+        return found
+
+    def volume_create(self, name: str, labels: Mapping[str, str]) -> None:
+        """Makes an empty local volume; one that is there already stays as it is."""
+        with self._asked(f"docker volume create {name}"):
+            self._client.volumes.create(name, labels=dict(labels))
+
+    @contextlib.contextmanager
+    def volume_reader(self, name: str, image: str, *, cluster: str) -> Iterator[Iterator[bytes]]:
+        """A volume's content as a tar stream below `volume/`, with owners (numbers) and modes."""
+        with self._asked(f"reading volume {name}"), self._beside_volume(name, image, cluster) as container:
+            stream, _ = container.get_archive("/volume")
+            yield stream
+
+    def volume_fill(self, name: str, image: str, chunks: Iterator[bytes], *, cluster: str) -> None:
+        """Unpacks what `volume_reader` of another engine gave into a volume of this one."""
+        with self._asked(f"filling volume {name}"), self._beside_volume(name, image, cluster) as container:
+            container.put_archive("/", chunks)
+
+    @contextlib.contextmanager
+    def _beside_volume(self, name: str, image: str, cluster: str) -> Iterator[Any]:
+        """A container that has the volume at /volume and never runs: enough for `docker cp`."""
+        container = self._client.containers.create(
+            image,
+            ["true"],
+            network_mode="none",
+            labels={LABEL_CLUSTER: cluster},
+            volumes={name: {"bind": "/volume", "mode": "rw"}},
+        )
+        try:
+            yield container
+        finally:
+            container.remove(force=True)
 
 
 def _image(a: Mapping[str, Any]) -> Image:

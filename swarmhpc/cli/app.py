@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from swarmhpc import __version__
-from swarmhpc.cli import cluster, images, jobs, output, tokens
+from swarmhpc.cli import cluster, images, init, jobs, nodes, output, tokens
 from swarmhpc.errors import SwarmHpcError
 
 app = typer.Typer(
@@ -20,9 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+init.register(app)
 cluster.register(app)
 jobs.register(app)
 app.command()(tokens.login)
+app.add_typer(nodes.app, name="node")
 app.add_typer(tokens.app, name="token")
 app.add_typer(images.app, name="images")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from swarmhpc.cli import output
-from swarmhpc.cli.cluster import File, choose
+from swarmhpc.cli.cluster import File, cluster_here
 from swarmhpc.errors import SwarmHpcError, UsageError
 
 app = typer.Typer(help="Build, list, save and load the pool's images.", no_args_is_help=True)
@@ -27,7 +27,7 @@ def build(file: File = None) -> None:
         output.phases() as p,
     ):
         p.start("image")
-        name = images.build(engine, choose(engine, file), on_line=p.detail)
+        name = images.build(engine, cluster_here(file), on_line=p.detail)
         p.done(name)
 
 
@@ -56,7 +56,7 @@ def save(
     from swarmhpc.cluster import images
 
     engine = Engine()
-    cluster = choose(engine, file)
+    cluster = cluster_here(file)
     part = target.with_name(target.name + ".part")
     with output.interruptible(f"{target} was not written", f"swarmhpc images save {target}"), output.phases() as p:
         p.start("save")

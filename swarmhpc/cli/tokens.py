@@ -5,37 +5,29 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from swarmhpc.cli import output
-from swarmhpc.errors import NoPoolError, SwarmHpcError, UsageError
+from swarmhpc.cli.cluster import cluster_fleet
+from swarmhpc.config import Ports
+from swarmhpc.errors import NoPoolError, PoolError, SwarmHpcError, UsageError
 
-if TYPE_CHECKING:
-    from swarmhpc.adapters.docker import Engine
+CENTRAL_MANAGER_PORT = Ports().central_manager
+ACCESS_POINT_PORT = Ports().access_point
 
 app = typer.Typer(help="Give people access to the pool, see who has it, take it back.", no_args_is_help=True)
 
 
-def _pool() -> tuple[Engine, str]:
-    from swarmhpc.adapters.docker import Engine
-
-    engine = Engine()
-    facts = engine.facts()
-    pool = engine.swarm_cluster() if facts.swarm_state == "active" and facts.is_manager else None
-    if pool is None:
-        raise NoPoolError(
-            "this machine is not a manager of a pool's Swarm", hint="run it there; or make a pool: swarmhpc up"
-        )
-    return engine, pool
-
-
 def login(
-    address: Annotated[str, typer.Argument(help="Any address of the pool, as its administrator gave it.")],
+    addresses: Annotated[
+        list[str],
+        typer.Argument(metavar="ADDRESS…", help="Any address of the pool; more of them, for when the first is off."),
+    ],
     token_file: Annotated[Path, typer.Option("--token-file", help="The file with your token.")],
-    central_manager_port: Annotated[int, typer.Option(help="Port of the central manager.")] = 9618,
-    access_point_port: Annotated[int, typer.Option(help="Port of the access point.")] = 9619,
+    central_manager_port: Annotated[int, typer.Option(help="Port of the central manager.")] = CENTRAL_MANAGER_PORT,
+    access_point_port: Annotated[int, typer.Option(help="Port of the access point.")] = ACCESS_POINT_PORT,
 ) -> None:
     """Make a pool known on this machine: from now on submit, q, wait, fetch and rm work here."""
     from swarmhpc import context, tokens
@@ -48,8 +40,10 @@ def login(
     except ValueError as e:
         raise UsageError(f"{token_file}: is not a token: {e}", hint="ask your pool's administrator for one") from e
     person, _, pool = token.identity.partition("@")
-    ctx = context.Context(pool, address, central_manager_port, access_point_port, person)
+    address, *others = dict.fromkeys(addresses)
     before = context.snapshot(pool)
+    managers = before[0].managers if before is not None else ()
+    ctx = context.Context(pool, address, central_manager_port, access_point_port, person, tuple(others), managers)
     context.save(ctx, token.text)
     try:
         Pool(ctx).can_write()
@@ -59,8 +53,25 @@ def login(
     output.say(f"pool {pool} at {address} is known here, you are {person}. Next: swarmhpc submit FILE --wait")
 
 
+def _where(pool: str) -> str:
+    """The arguments of `swarmhpc login` that lead to this pool, as far as this machine knows them."""
+    from swarmhpc import context
+
+    try:
+        known = context.load(pool)
+    except NoPoolError:
+        return "ADDRESS"
+    words = [known.address, *known.others]
+    if known.central_manager_port != CENTRAL_MANAGER_PORT:
+        words.append(f"--central-manager-port {known.central_manager_port}")
+    if known.access_point_port != ACCESS_POINT_PORT:
+        words.append(f"--access-point-port {known.access_point_port}")
+    return " ".join(words)
+
+
 @app.command()
 def create(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="The person: jobs and spooled files belong to this name.")],
     lifetime: Annotated[
         str | None, typer.Option(help="How long it is good, such as 12h or 30d; else for ever.")
@@ -71,8 +82,9 @@ def create(
     json: Annotated[bool, typer.Option("--json", help="Print JSON (with --output: without the token).")] = False,
 ) -> None:
     """Make a token for a person. It works at once; nothing is restarted."""
-    from swarmhpc import context
     from swarmhpc.cluster import people
+    from swarmhpc.cluster.fleet import require_manager
+    from swarmhpc.context import write_private
     from swarmhpc.units import parse_duration_s
 
     try:
@@ -80,18 +92,19 @@ def create(
     except ValueError as e:
         raise UsageError(f"--lifetime: {e}", hint=f"swarmhpc token create {name} --lifetime 30d") from e
     people.check_name(name)
-    engine, pool = _pool()
-    token = people.create(engine, pool, name, lifetime_s=lifetime_s)
+    with cluster_fleet(None, context.obj) as (fleet, _):
+        manager, pool = require_manager(fleet, context.obj)
+        token = people.create(fleet, manager, pool, name, lifetime_s=lifetime_s)
     if file is not None:
         try:
-            context.write_private(file, token.text + "\n")
+            write_private(file, token.text + "\n")
         except OSError as e:
             raise SwarmHpcError(
                 f"{file}: can't be written ({e.strerror}); the token is lost",
                 hint=f"swarmhpc token create {name} -o FILE",
             ) from e
         output.say(f"token of {name} is in {file} (readable by you only); whoever has it can submit as {name}")
-        output.say(f"next, on their machine: swarmhpc login ADDRESS --token-file {file.name}")
+        output.say(f"next, on their machine: swarmhpc login {_where(pool)} --token-file {file.name}")
     if json:
         known = {"name": name, "pool": pool, "token_id": token.token_id, "expires_at": token.expires_at}
         output.as_json(known if file is not None else {**known, "token": token.text})
@@ -100,25 +113,33 @@ def create(
 
 
 @app.command()
-def revoke(name: Annotated[str, typer.Argument(help="The person whose tokens end now.")]) -> None:
+def revoke(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="The person whose tokens end now.")]
+) -> None:
     """End every token of a person. Central manager and access point restart (seconds); running jobs go on."""
     from swarmhpc.cluster import people
     from swarmhpc.cluster import up as wing
+    from swarmhpc.cluster.fleet import require_manager, stored_cluster
 
-    engine, pool = _pool()
-    count = people.revoke(engine, pool, name)
-    with output.phases() as progress:
-        wing.refresh(engine, progress, timeout_s=300)
+    with cluster_fleet(None, context.obj) as (fleet, _), output.phases() as progress:
+        manager, pool = require_manager(fleet, context.obj)
+        cluster = stored_cluster(manager)
+        if cluster is None:
+            raise PoolError(f"the Swarm has no cluster file of pool {pool}", hint="swarmhpc up")
+        count = people.revoke(manager, pool, name)
+        wing.refresh(fleet, cluster, progress, timeout_s=300)
     output.say(f"revoked {count} {'token' if count == 1 else 'tokens'} of {name}")
 
 
 @app.command("list")
-def listing(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def listing(context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Every token that was given out (never the token itself)."""
     from swarmhpc.cluster import people
+    from swarmhpc.cluster.fleet import require_manager
 
-    engine, pool = _pool()
-    records = people.listing(engine, pool)
+    with cluster_fleet(None, context.obj) as (fleet, _):
+        manager, pool = require_manager(fleet, context.obj)
+        records = people.listing(manager, pool)
     if json:
         output.as_json([asdict(r) for r in records])
         return

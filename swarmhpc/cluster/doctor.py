@@ -87,7 +87,7 @@ def observe(engine: Engine | None, cluster: Cluster, *, error: SwarmHpcError | N
         ports_taken=tuple(p for p in _ports(cluster) if machine.port_taken(p)) if local else (),
         job_disk_mib=_free_mib(cluster.execute_dir) if local else None,
         image=images.reference(cluster),
-        access=_access(cluster.name),
+        access=access(cluster.name),
     )
     if engine is None:
         said = error or SwarmHpcError("no Docker engine was asked", hint="swarmhpc doctor")
@@ -148,7 +148,8 @@ def _ask_swarm(facts: Facts, engine: Engine, cluster: Cluster) -> Facts:
     )
 
 
-def _access(pool: str) -> Access:
+def access(pool: str) -> Access:
+    """What this machine keeps of the pool for this person."""
     exists = (context.home() / pool / "context.json").is_file()
     try:
         known = context.load(pool)

@@ -3,120 +3,188 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from swarmhpc import context, state
-from swarmhpc.adapters import stack
+from swarmhpc.adapters import ansible, stack
 from swarmhpc.adapters.docker import Engine
-from swarmhpc.cluster import images, people, plan
+from swarmhpc.cluster import bring, images, plan
+from swarmhpc.cluster.fleet import Fleet, each, failures, stored_cluster
 from swarmhpc.cluster.progress import Progress
-from swarmhpc.cluster.up import stored_cluster
 from swarmhpc.config import Cluster
-from swarmhpc.errors import EngineError, PoolError, WaitTimeoutError
+from swarmhpc.errors import EngineError, MachineError, SwarmHpcError, WaitTimeoutError
 
 _FINISHED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
 
 
 @dataclass(frozen=True)
 class DownPlan:
-    """What `down` would remove, as lines that read well after "will"."""
+    """What `down` would remove, as lines that read well after "will".
+
+    `engines`: the machines that take part. `troubled`: those that give no answer; they keep what they have.
+    """
 
     pool: str
     cluster: Cluster | None
+    manager: Engine | None
+    engines: Mapping[str, Engine]
+    troubled: Mapping[str, SwarmHpcError]
     steps: tuple[str, ...]
     kept: tuple[str, ...]
 
 
-def prepare(engine: Engine, *, now: bool, purge: bool, pool_name: str | None) -> DownPlan:
+def prepare(fleet: Fleet, *, now: bool, purge: bool, pool_name: str | None) -> DownPlan:
     """Looks at what is there. Refuses a Swarm of somebody else."""
-    facts = engine.facts()
-    cluster = stored_cluster(engine)
-    pool = pool_name or (cluster.name if cluster else None)
+    engines, troubled = fleet.engines(m.name for m in fleet.machines)
+    if fleet.alone and troubled:
+        raise next(iter(troubled.values()))
+    manager = fleet.manager(pool_name) if not fleet.alone else None
     steps: list[str] = []
-    if facts.swarm_state == "active":
-        owner = engine.swarm_cluster() if facts.is_manager else None
-        if owner is None:
-            plan.refuse_foreign(is_manager=facts.is_manager)
-        if pool is not None and owner != pool:
-            plan.refuse_other(str(owner), pool)
-        pool = owner
-        services = engine.services(str(pool))
-        if services:
+    if fleet.alone:
+        engine = next(iter(engines.values()))
+        facts = engine.facts()
+        if facts.swarm_state == "active":
+            owner = engine.managed_cluster()
+            if owner is None:
+                plan.refuse_foreign(is_manager=facts.is_manager)
+            if pool_name is not None and owner != pool_name:
+                plan.refuse_other(owner, pool_name)
+            manager = engine
+    cluster = stored_cluster(manager) if manager else None
+    pool = (manager.managed_cluster() if manager else None) or pool_name or "swarmhpc"
+    if manager is not None:
+        if services := manager.services(pool):
             how = "evict running jobs (they go back to the queue)" if now else "let running jobs finish"
             steps += [f"stop the executors: {how}", f"remove {len(services)} services, their network and configs"]
         steps.append("remove the pool's secrets and configs, and end the Swarm that swarmhpc made")
-    pool = pool or "swarmhpc"
+        if not fleet.alone:
+            steps.append(f"make {', '.join(engines)} leave the Swarm")
     kept: list[str] = []
-    for name in engine.volumes(pool):
-        (steps if purge else kept).append(f"{'delete ' if purge else ''}volume {name} (the queue)")
-    for tag in images.own_tags(engine):
-        (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}")
-    if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
-        steps.append("remove the containers that are left of it")
+    for name, engine in engines.items():
+        where = "" if fleet.alone else f" on {name}"
+        for volume in engine.volumes(pool):
+            (steps if purge else kept).append(f"{'delete ' if purge else ''}volume {volume} (the queue){where}")
+        for tag in images.own_tags(engine):
+            (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}{where}")
+        if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
+            steps.append(f"remove the containers that are left of it{where}")
+    if purge and not fleet.alone:
+        steps += [f"undo the preparation of {name}" for name in engines]
     if (context.home() / pool).exists():
         steps.append("forget this machine's context (its token ends with the pool)")
-    return DownPlan(pool, cluster, tuple(steps), tuple(kept))
+    return DownPlan(pool, cluster, manager, engines, troubled, tuple(steps), tuple(kept))
 
 
-def apply(engine: Engine, p: DownPlan, progress: Progress, *, now: bool, purge: bool, timeout_s: float | None) -> None:
-    """Removes everything. May be interrupted at any point and run again; `up` mends it, too."""
-    pool = p.pool
-    facts = engine.facts()
-    swarm = facts.swarm_state == "active"
+def apply(
+    fleet: Fleet, p: DownPlan, progress: Progress, *, now: bool, purge: bool, timeout_s: float | None
+) -> dict[str, SwarmHpcError]:
+    """Removes everything; why some machines kept something. May be interrupted at any point and run again."""
+    pool, manager = p.pool, p.manager
+    troubled = dict(p.troubled)
     progress.start("executors")
-    if swarm:
-        _stop_executors(engine, pool, progress, now=now, timeout_s=timeout_s)
+    if manager is not None:
+        _stop_executors(fleet, manager, pool, progress, now=now, timeout_s=timeout_s)
     progress.done("all have left")
     progress.start("services")
-    if swarm and engine.services(pool):
-        stack.remove(pool)
+    if manager is not None and manager.services(pool):
+        stack.remove(pool, docker_host=manager.docker_host)
     _until(
-        lambda: [c.name for c in engine.containers(f"com.docker.stack.namespace={pool}")],
+        lambda: [c.name for e in p.engines.values() for c in e.containers(f"com.docker.stack.namespace={pool}")],
         progress,
         what="containers still stopping",
         timeout_s=120,
     )
     progress.done("removed")
     progress.start("leftovers")
-    for c in engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
-        engine.container_remove(c.id)
-    image = _helper_image(engine, p.cluster)
-    if image is not None and p.cluster is not None:
-        # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
-        folder = PurePosixPath(p.cluster.execute_dir)
-        above = str(folder.parent.parent)
-        script = f'rm -rf "/above/{folder.parent.name}/{folder.name}" || exit'
-        if folder.parent.name == "swarmhpc":
-            script += '; rmdir "/above/swarmhpc" 2>/dev/null || true'
-        try:
-            engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
-        except EngineError as e:
-            progress.notice(f"{folder} is left on this machine ({e.message}); remove it: rm -r {folder}")
-    if swarm:
+    troubled |= failures(each(p.engines, lambda name: _clean(fleet, p, name, progress)))
+    if manager is not None:
         _until(
-            lambda: [n for n in engine.network_subnets() if n == f"{pool}_pool"],
+            lambda: [n for n in manager.network_subnets() if n == f"{pool}_pool"],
             progress,
             what="network still in use",
             timeout_s=60,
         )
-        for s in engine.secrets(pool):
-            engine.secret_remove(s.id)
-        for stored in engine.configs(pool):
-            engine.config_remove(stored.id)
-        engine.swarm_leave()
-        _remove_bridge(engine, progress)
+        for s in manager.secrets(pool):
+            manager.secret_remove(s.id)
+        for stored in manager.configs(pool):
+            manager.config_remove(stored.id)
+        troubled |= _leave(p, manager, progress)
     if purge:
-        for volume in engine.volumes(pool):
-            engine.volume_remove(volume)
-        for tag in images.own_tags(engine):
-            engine.image_remove(tag)
-    context.forget(pool)
+        for engine in p.engines.values():
+            for volume in engine.volumes(pool):
+                engine.volume_remove(volume)
+            for tag in images.own_tags(engine):
+                engine.image_remove(tag)
+        if not fleet.alone and p.cluster is not None:
+            troubled |= _undo(fleet, p, p.cluster, progress)
+    if not troubled:
+        context.forget(pool)
     progress.done("; ".join(f"kept {k}" for k in p.kept) if p.kept and not purge else "nothing of the pool is left")
+    return troubled
 
 
-def _stop_executors(engine: Engine, pool: str, progress: Progress, *, now: bool, timeout_s: float | None) -> None:
+def _clean(fleet: Fleet, p: DownPlan, name: str, progress: Progress) -> None:
+    """Containers and the execute directory of one machine."""
+    engine = p.engines[name]
+    for c in engine.containers(f"{state.LABEL_CLUSTER}={p.pool}"):
+        engine.container_remove(c.id)
+    image = _helper_image(engine, p.cluster)
+    if image is None or p.cluster is None:
+        return
+    # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
+    folder = PurePosixPath(p.cluster.execute_dir)
+    above = str(folder.parent.parent)
+    script = f'rm -rf "/above/{folder.parent.name}/{folder.name}" || exit'
+    if folder.parent.name == "swarmhpc":
+        script += '; rmdir "/above/swarmhpc" 2>/dev/null || true'
+    try:
+        engine.run_once(image, ["sh", "-c", script], cluster=p.pool, binds={above: "/above"})
+    except EngineError as e:
+        where = "this machine" if fleet.alone else name
+        progress.notice(f"{folder} is left on {where} ({e.message}); remove it: rm -r {folder}")
+
+
+def _leave(p: DownPlan, manager: Engine, progress: Progress) -> dict[str, SwarmHpcError]:
+    """Everybody leaves: workers, then the other managers, then the one that was talked to, which ends the Swarm."""
+    own = {n.id for n in manager.nodes()}
+
+    def leave(name: str) -> None:
+        engine = p.engines[name]
+        facts = engine.facts()
+        if facts.swarm_state != "inactive" and facts.node_id in own:
+            engine.swarm_leave()
+            _remove_bridge(engine, progress)
+
+    roles = {name: e.facts().is_manager for name, e in p.engines.items()}
+    troubled = failures(each([n for n, is_manager in roles.items() if not is_manager], leave))
+    last = next(n for n, e in p.engines.items() if e is manager)
+    for name in [n for n, is_manager in roles.items() if is_manager and n != last] + [last]:
+        troubled |= failures(each([name], leave))
+    return troubled
+
+
+def _undo(fleet: Fleet, p: DownPlan, cluster: Cluster, progress: Progress) -> dict[str, SwarmHpcError]:
+    results = ansible.run(
+        "undo",
+        [bring.target(fleet, name) for name in p.engines],
+        variables={**bring.variables(cluster), "purge": True},
+        known_hosts=bring.known_hosts(cluster),
+        on_host=lambda name, text: progress.detail(f"{name}: {text}"),
+    )
+    return {
+        name: MachineError(
+            f"machine {name}: its preparation could not be undone: {r.message}", hint="swarmhpc down --purge"
+        )
+        for name, r in results.items()
+        if not r.ok
+    }
+
+
+def _stop_executors(
+    fleet: Fleet, engine: Engine, pool: str, progress: Progress, *, now: bool, timeout_s: float | None
+) -> None:
     executors = [s for s in engine.services(pool) if s.labels.get(state.LABEL_ROLE) == state.EXECUTOR]
     for s in executors:
         if s.replicas:
@@ -129,7 +197,7 @@ def _stop_executors(engine: Engine, pool: str, progress: Progress, *, now: bool,
         if busy and now and time.monotonic() - asked > 2:
             # The executors take no new jobs any more (Swarm has sent TERM); what runs goes back to the queue.
             asked = time.monotonic()
-            _evict(engine, pool)
+            _evict(fleet, engine, pool)
         return [t.id for t in busy]
 
     _until(left, progress, what="executors still finishing their jobs", timeout_s=timeout_s)
@@ -158,11 +226,11 @@ def _remove_bridge(engine: Engine, progress: Progress) -> None:
             return
 
 
-def _evict(engine: Engine, pool: str) -> None:
+def _evict(fleet: Fleet, manager: Engine, pool: str) -> None:
     try:
-        queue = people.daemon_container(engine, pool, state.ACCESS_POINT)
-        engine.execute(queue.id, ["condor_vacate_job", "-fast", "-all"])
-    except (PoolError, EngineError):
+        at, container = fleet.daemon(manager, pool, state.ACCESS_POINT)
+        at.execute(container, ["condor_vacate_job", "-fast", "-all"])
+    except SwarmHpcError:
         return  # no access point: nobody holds a claim that would keep an executor
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
@@ -16,8 +16,8 @@ from swarmhpc.errors import SwarmOwnershipError
 from swarmhpc.units import format_mib
 
 if TYPE_CHECKING:
-    from swarmhpc.adapters.docker import Container
-    from swarmhpc.cluster.doctor import Facts
+    from swarmhpc.adapters.docker import Container, EngineFacts
+    from swarmhpc.cluster.doctor import Access, Facts
 
 DISK_WARNING_MIB = 5 * 1024
 DISK_PROBLEM_MIB = 1024
@@ -30,12 +30,16 @@ _AGAIN = "swarmhpc doctor"
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `mend` is the command (or the one change) that mends it; empty when `status` is ok."""
+    """One finding. `mend` is the command (or the one change) that mends it; empty when `status` is ok.
+
+    `machine`: the machine, or the pair of them (`n1 → n2`), where a pool has several and this is not about all.
+    """
 
     name: str
     status: Literal["ok", "warning", "problem"]
     seen: str
     mend: str = ""
+    machine: str = ""
 
 
 def judge(facts: Facts, cluster: Cluster) -> list[Check]:
@@ -47,60 +51,73 @@ def judge(facts: Facts, cluster: Cluster) -> list[Check]:
     return [rule(facts, cluster) for rule in rules]
 
 
-def _ok(name: str, seen: str) -> Check:
+def ok(name: str, seen: str) -> Check:
+    """Nothing to mend."""
     return Check(name, "ok", seen)
 
 
-def _warning(name: str, seen: str, mend: str) -> Check:
-    return Check(name, "warning", seen, mend)
+def warning(name: str, seen: str, mend: str, machine: str = "") -> Check:
+    """The pool works, but not as it should."""
+    return Check(name, "warning", seen, mend, machine)
 
 
-def _problem(name: str, seen: str, mend: str) -> Check:
-    return Check(name, "problem", seen, mend)
+def problem(name: str, seen: str, mend: str, machine: str = "") -> Check:
+    """Something can't work."""
+    return Check(name, "problem", seen, mend, machine)
 
 
-def _not_checked(name: str, why: str) -> Check:
-    return _warning(name, f"not checked: {why}", f"{_AGAIN}   (again, once that is mended)")
+def not_checked(name: str, why: str) -> Check:
+    """Nobody could look."""
+    return warning(name, f"not checked: {why}", f"{_AGAIN}   (again, once that is mended)")
 
 
 def _no_engine(name: str) -> Check:
-    return _not_checked(name, "the Docker engine gives no answer")
+    return not_checked(name, "the Docker engine gives no answer")
 
 
 def _remote(name: str) -> Check:
-    return _not_checked(name, "DOCKER_HOST names an engine of another machine; run doctor there")
+    return not_checked(name, "DOCKER_HOST names an engine of another machine; run doctor there")
 
 
 def _unknown_pool(name: str, f: Facts) -> Check:
     """For checks that need to know whether the pool runs, where nobody could say."""
     if f.engine is None:
         return _no_engine(name)
-    return _not_checked(name, "this machine can't tell whether the pool runs (see the check swarm)")
+    return not_checked(name, "this machine can't tell whether the pool runs (see the check swarm)")
 
 
 def _docker_command(f: Facts, _: Cluster) -> Check:
-    if f.docker_command:
-        return _ok("docker command", "found")
+    return docker_command(found=f.docker_command)
+
+
+def docker_command(*, found: bool) -> Check:
+    """Whether this machine has the docker command."""
+    if found:
+        return ok("docker command", "found")
     seen = "the docker command, which deploys the pool's stack, is missing on this machine"
-    return _problem("docker command", seen, "apt-get install docker-cli   (or run ./quickstart)")
+    return problem("docker command", seen, "apt-get install docker-cli   (or run ./quickstart)")
 
 
 def _engine(f: Facts, _: Cluster) -> Check:
     if f.engine is None:
         message, hint = f.engine_error
-        return _problem("engine", message, hint or "systemctl start docker   (or: dockerd &)")
-    e = f.engine
+        return problem("engine", message, hint or "systemctl start docker   (or: dockerd &)")
+    return engine(f.engine)
+
+
+def engine(e: EngineFacts) -> Check:
+    """One engine: its version, and whether it is open to the network."""
     wanted = ".".join(str(n) for n in _ENGINE_AT_LEAST)
     seen = f"Docker Engine {e.version}, {e.cpus} CPUs, {format_mib(e.memory_mib)}, kernel {e.kernel}"
     found = re.match(r"(\d+)\.(\d+)", e.version)
     if found is None:
-        return _warning("engine", f"engine version {e.version!r} is no number; wanted {wanted} or later", _AGAIN)
+        return warning("engine", f"engine version {e.version!r} is no number; wanted {wanted} or later", _AGAIN)
     if (int(found[1]), int(found[2])) < _ENGINE_AT_LEAST:
-        return _problem("engine", f"{seen}; wanted {wanted} or later", "apt-get install --only-upgrade docker.io")
+        return problem("engine", f"{seen}; wanted {wanted} or later", "apt-get install --only-upgrade docker.io")
     if open_api := [w for w in e.warnings if "without encryption" in w]:
         mend = "take the tcp:// host out of /etc/docker/daemon.json or dockerd's options; systemctl restart docker"
-        return _warning("engine", f"{seen}; it warns: {open_api[0].removeprefix('WARNING: ')}", mend)
-    return _ok("engine", seen)
+        return warning("engine", f"{seen}; it warns: {open_api[0].removeprefix('WARNING: ')}", mend)
+    return ok("engine", seen)
 
 
 # Moby's wording (daemon/info_unix.go); what is lost for a job, and whether jobs can't be trusted to run without it.
@@ -116,14 +133,19 @@ _LIMITS = (
 def _cgroups(f: Facts, _: Cluster) -> Check:
     if f.engine is None:
         return _no_engine("cgroups")
-    seen = f"cgroup v{f.engine.cgroup_version}, driver {f.engine.cgroup_driver or 'unknown'}"
-    if f.engine.cgroup_driver == "none":
+    return cgroups(f.engine)
+
+
+def cgroups(e: EngineFacts) -> Check:
+    """Whether the engine can limit what jobs take."""
+    seen = f"cgroup v{e.cgroup_version}, driver {e.cgroup_driver or 'unknown'}"
+    if e.cgroup_driver == "none":
         mend = "run the engine as root: systemctl start docker"
-        return _problem("cgroups", f"{seen}: this engine limits nothing (rootless without systemd)", mend)
-    warnings = " ".join(f.engine.warnings).lower()
+        return problem("cgroups", f"{seen}: this engine limits nothing (rootless without systemd)", mend)
+    warnings = " ".join(e.warnings).lower()
     lost = [(effect, bad) for words, effect, bad in _LIMITS if words.lower() in warnings]
     if lost:
-        kind = _problem if any(bad for _, bad in lost) else _warning
+        kind = problem if any(bad for _, bad in lost) else warning
         effects = "; ".join(dict.fromkeys(effect for effect, _ in lost))
         memory_only = all("memory" in effect for effect, _ in lost)
         mend = (
@@ -132,24 +154,26 @@ def _cgroups(f: Facts, _: Cluster) -> Check:
             else "boot a kernel with these cgroup controllers; see: docker info --format '{{json .Warnings}}'"
         )
         return kind("cgroups", f"{seen}; this kernel lacks limits: {effects}", mend)
-    note = "" if f.engine.cgroup_version == "2" else " (works; v2 is what current distributions boot with)"
-    return _ok("cgroups", seen + note)
+    note = "" if e.cgroup_version == "2" else " (works; v2 is what current distributions boot with)"
+    return ok("cgroups", seen + note)
 
 
 def _ipvs(f: Facts, cluster: Cluster) -> Check:
     if not f.engine_is_local:
         return _remote("ipvs")
     if f.ipvs:
-        return _ok("ipvs", "this kernel balances virtual IPs: VIPs and the routing mesh work")
+        return ok("ipvs", "this kernel balances virtual IPs: VIPs and the routing mesh work")
     if cluster.networking == "dnsrr":
-        return _ok("ipvs", "this kernel has no IPVS; the cluster file says networking: dnsrr, which needs none")
+        return ok("ipvs", "this kernel has no IPVS; the cluster file says networking: dnsrr, which needs none")
     seen = (
         "this kernel has no IPVS: no virtual IPs and no routing mesh. Services find each other by DNS, and the pool "
         "answers only on the node that runs its daemons"
     )
     if cluster.networking == "vip":
-        return _problem("ipvs", f"{seen}; but the cluster file says networking: vip", "modprobe ip_vs")
-    return _warning("ipvs", seen, "modprobe ip_vs && swarmhpc up")
+        return problem("ipvs", f"{seen}; but the cluster file says networking: vip", "modprobe ip_vs")
+    # `auto` leaves a running pool's networking alone (plan.networking).
+    then = "then networking: vip in swarmhpc.yaml, and swarmhpc up" if f.pool_runs else "then swarmhpc up"
+    return warning("ipvs", seen, f"modprobe ip_vs   ({then})")
 
 
 def _swarm(f: Facts, cluster: Cluster) -> Check:
@@ -157,36 +181,36 @@ def _swarm(f: Facts, cluster: Cluster) -> Check:
         return _no_engine("swarm")
     e = f.engine
     if f.swarm_error[0]:
-        return _problem("swarm", f.swarm_error[0], f.swarm_error[1] or "docker node ls")
+        return problem("swarm", f.swarm_error[0], f.swarm_error[1] or "docker node ls")
     if e.swarm_state == "inactive":
-        return _ok("swarm", "none yet; swarmhpc up makes one")
+        return ok("swarm", "none yet; swarmhpc up makes one")
     if e.swarm_state == "locked":
-        return _problem("swarm", "this engine's Swarm is locked", "docker swarm unlock")
+        return problem("swarm", "this engine's Swarm is locked", "docker swarm unlock")
     if e.swarm_state != "active":
-        return _problem("swarm", f"this engine's Swarm is in state {e.swarm_state!r}", "systemctl restart docker")
+        return problem("swarm", f"this engine's Swarm is in state {e.swarm_state!r}", "systemctl restart docker")
     try:
         if f.swarm_cluster is None:
             plan.refuse_foreign(is_manager=e.is_manager)
         if f.swarm_cluster != cluster.name:
             plan.refuse_other(f.swarm_cluster, cluster.name)
     except SwarmOwnershipError as refusal:
-        return _problem("swarm", refusal.message, refusal.hint)
-    return _ok("swarm", f"made by swarmhpc for pool {cluster.name!r}, this node manages it at {e.node_address}")
+        return problem("swarm", refusal.message, refusal.hint)
+    return ok("swarm", f"made by swarmhpc for pool {cluster.name!r}, this node manages it at {e.node_address}")
 
 
 def _nodes(f: Facts, cluster: Cluster) -> Check:
     if f.engine is None:
         return _no_engine("nodes")
     if f.engine.swarm_state == "inactive":
-        return _ok("nodes", "no Swarm yet")
+        return ok("nodes", "no Swarm yet")
     if f.swarm_cluster != cluster.name or f.swarm_error[0]:
-        return _not_checked("nodes", "this machine is no working manager of this pool's Swarm (see the check swarm)")
+        return not_checked("nodes", "this machine is no working manager of this pool's Swarm (see the check swarm)")
     queue = {n.id for n in f.nodes if n.labels.get(state.LABEL_QUEUE_NODE) == cluster.name}
     out = [n for n in f.nodes if (n.state, n.availability) != ("ready", "active")]
     if f.pool_runs and not queue:
-        return _problem("nodes", "no node is marked as the home of the queue; its service can't start", "swarmhpc up")
+        return problem("nodes", "no node is marked as the home of the queue; its service can't start", "swarmhpc up")
     if not out:
-        return _ok("nodes", f"{len(f.nodes)} ready: {', '.join(n.name for n in f.nodes)}")
+        return ok("nodes", f"{len(f.nodes)} ready: {', '.join(n.name for n in f.nodes)}")
     seen = "; ".join(
         f"{n.name}{' (home of the queue)' if n.id in queue else ''} is {n.state}, {n.availability}" for n in out
     )
@@ -207,38 +231,35 @@ def _ports_free(f: Facts, cluster: Cluster) -> Check:
     wanted = {cluster.ports.central_manager: "central_manager", cluster.ports.access_point: "access_point"}
     keys = ", ".join(str(p) for p in wanted)
     if f.pool_runs:
-        return _ok("ports", f"{keys}: held by the running pool")
+        return ok("ports", f"{keys}: held by the running pool")
     if f.engine is not None and f.engine.swarm_state == "inactive":
         wanted |= SWARM_PORTS
     taken = [p for p in f.ports_taken if p in wanted]
     if not taken:
-        return _ok("ports", f"{keys}: free")
+        return ok("ports", f"{keys}: free")
     seen = "; ".join(f"port {p} (wanted for {wanted[p]}) is taken by another program" for p in taken)
     which = " or ".join(f"sport = :{p}" for p in taken)
-    return _problem("ports", seen, f"ss -ltnp '{which}'   (shows who; free it, or choose other ports)")
+    return problem("ports", seen, f"ss -ltnp '{which}'   (shows who; free it, or choose other ports)")
 
 
 def _subnet(f: Facts, cluster: Cluster) -> Check:
     if f.subnets is None:
         return _no_engine("subnet")
     others = [(name, s) for name, subnets in f.subnets.items() for s in subnets]
-    clashes = [f"{s} of {name}" for name, s in others if _overlap(cluster.subnet, s)]
+    clashes = [f"{s} of {name}" for name, s in others if plan.overlap(cluster.subnet, s)]
     if not clashes:
-        return _ok("subnet", f"{cluster.subnet} overlaps nothing of this machine")
+        return ok("subnet", f"{cluster.subnet} overlaps nothing of this machine")
     prefix = ipaddress.ip_network(cluster.subnet).prefixlen
-    free = next((c for c in _candidates(prefix) if not any(_overlap(c, s) for _, s in others)), "one that is free")
+    free = free_subnet(prefix, [s for _, s in others])
     mend = f"write subnet: {free} into swarmhpc.yaml; {'swarmhpc down; ' if f.pool_runs else ''}swarmhpc up"
     seen = f"{cluster.subnet}, the pool's network, overlaps {', '.join(clashes)}"
     return Check("subnet", "warning" if f.pool_runs else "problem", seen, mend)
 
 
-def _candidates(prefix: int) -> Iterable[str]:
-    return (f"10.{n}.0.0/{prefix}" for n in range(73, 250))
-
-
-def _overlap(a: str, b: str) -> bool:
-    one, two = ipaddress.ip_network(a, strict=False), ipaddress.ip_network(b, strict=False)
-    return one.version == two.version and one.overlaps(two)
+def free_subnet(prefix: int, taken: Sequence[str]) -> str:
+    """A network of this size that overlaps none of `taken`, to propose."""
+    candidates = (f"10.{n}.0.0/{prefix}" for n in range(73, 250))
+    return next((c for c in candidates if not any(plan.overlap(c, t) for t in taken)), "one that is free")
 
 
 def _engine_disk(f: Facts, _: Cluster) -> Check:
@@ -256,11 +277,16 @@ def _disk(name: str, f: Facts, free_mib: int | None, what: str, mend: str) -> Ch
     if free_mib is None:
         if not f.engine_is_local:
             return _remote(name)
-        return _no_engine(name) if f.engine is None else _not_checked(name, "this user may not look there")
+        return _no_engine(name) if f.engine is None else not_checked(name, "this user may not look there")
+    return disk(name, free_mib, what, mend)
+
+
+def disk(name: str, free_mib: int, what: str, mend: str) -> Check:
+    """Whether there is room enough for `what`."""
     seen = f"{format_mib(free_mib)} free for {what}"
     if free_mib >= DISK_WARNING_MIB:
-        return _ok(name, seen)
-    kind = _problem if free_mib < DISK_PROBLEM_MIB else _warning
+        return ok(name, seen)
+    kind = problem if free_mib < DISK_PROBLEM_MIB else warning
     return kind(name, f"{seen}; wanted at least {format_mib(DISK_WARNING_MIB)}", mend)
 
 
@@ -272,12 +298,12 @@ def _image(f: Facts, cluster: Cluster) -> Check:
     if f.image_is_here:
         needs_base = cluster.image.name is None and not f.base_is_here
         note = f"; its base {base} is not, which only a rebuild needs" if needs_base else ""
-        return _ok("image", f"{f.image} is here{note}")
+        return ok("image", f"{f.image} is here{note}")
     if f.pool_runs:
         mend = f"docker pull {f.image}" if cluster.image.name else "swarmhpc images build && swarmhpc up"
-        return _problem("image", f"the pool runs, but the engine has no image {f.image}: no task can start", mend)
+        return problem("image", f"the pool runs, but the engine has no image {f.image}: no task can start", mend)
     note = "" if cluster.image.name else f" (base {base} is {'here' if f.base_is_here else 'not here either'})"
-    return _ok("image", f"{f.image} is not here yet; swarmhpc up will {how} it{note}")
+    return ok("image", f"{f.image} is not here yet; swarmhpc up will {how} it{note}")
 
 
 def _services(f: Facts, cluster: Cluster) -> Check:
@@ -285,10 +311,10 @@ def _services(f: Facts, cluster: Cluster) -> Check:
         return _unknown_pool("services", f)
     if f.task_errors:
         first = f.task_errors[0].split(":")[0]
-        return _problem("services", "; ".join(f.task_errors), f"docker service ps --no-trunc {first}")
+        return problem("services", "; ".join(f.task_errors), f"docker service ps --no-trunc {first}")
     if not f.pool_runs:
-        return _ok("services", f"pool {cluster.name!r} does not run here; swarmhpc up starts it")
-    return _ok("services", "every service has a running task, or has said nothing against it")
+        return ok("services", f"pool {cluster.name!r} does not run here; swarmhpc up starts it")
+    return ok("services", "every service has a running task, or has said nothing against it")
 
 
 def _jobs(f: Facts, _: Cluster) -> Check:
@@ -296,19 +322,19 @@ def _jobs(f: Facts, _: Cluster) -> Check:
         return _no_engine("job containers")
     orphans = [c for c in f.jobs if c.labels.get(state.LABEL_TASK) not in f.live_tasks]
     if not orphans:
-        return _ok("job containers", f"{len(f.jobs)} on this machine, each with its executor")
+        return ok("job containers", f"{len(f.jobs)} on this machine, each with its executor")
     names = ", ".join(c.name for c in orphans[:5]) + (", …" if len(orphans) > 5 else "")
     seen = f"{len(orphans)} of an executor that is gone: {names}"
     if f.pool_runs:
         seen += "; the pool's janitor removes them within a minute"
-    return _warning("job containers", seen, _remove(orphans))
+    return warning("job containers", seen, _remove(orphans))
 
 
 def _leftovers(f: Facts, cluster: Cluster) -> Check:
     if f.pool_runs is None:
         return _unknown_pool("leftovers", f)
     if f.pool_runs:
-        return _ok("leftovers", "the pool runs: what carries its label belongs to it")
+        return ok("leftovers", "the pool runs: what carries its label belongs to it")
     queue = f"{cluster.name}_queue"
     strays = [v for v in f.volumes if v != queue]
     seen, mends = [], []
@@ -322,12 +348,12 @@ def _leftovers(f: Facts, cluster: Cluster) -> Check:
         seen.append(f"network {cluster.name}_pool")
         mends.append(f"docker network rm {cluster.name}_pool")
     if seen:
-        return _warning(
+        return warning(
             "leftovers", f"no pool runs, but of {cluster.name!r} there are {'; '.join(seen)}", "; ".join(mends)
         )
     if queue in f.volumes:
-        return _ok("leftovers", f"only volume {queue}: the queue, kept on purpose (swarmhpc down --purge deletes it)")
-    return _ok("leftovers", "nothing")
+        return ok("leftovers", f"only volume {queue}: the queue, kept on purpose (swarmhpc down --purge deletes it)")
+    return ok("leftovers", "nothing")
 
 
 def _remove(containers: Iterable[Container]) -> str:
@@ -335,20 +361,24 @@ def _remove(containers: Iterable[Container]) -> str:
 
 
 def _context(f: Facts, cluster: Cluster) -> Check:
-    a = f.access
+    return access(f.access, cluster.name, now_s=f.now_s, pool_runs=f.pool_runs)
+
+
+def access(a: Access, pool: str, *, now_s: float, pool_runs: bool | None) -> Check:
+    """This person's token for the pool."""
     if a.error:
-        if not a.exists and f.pool_runs is False:
-            return _ok("context", "none yet; swarmhpc up gives you a token")
-        return Check("context", "problem" if f.pool_runs or a.exists else "warning", a.error, "swarmhpc up")
-    if a.expires_at is not None and a.expires_at <= f.now_s:
+        if not a.exists and pool_runs is False:
+            return ok("context", "none yet; swarmhpc up gives you a token")
+        return Check("context", "problem" if pool_runs or a.exists else "warning", a.error, "swarmhpc up")
+    if a.expires_at is not None and a.expires_at <= now_s:
         when = _utc(a.expires_at)
         mend = f"swarmhpc up   (on a manager; elsewhere ask for a new one: swarmhpc token create {a.person})"
-        return _problem("context", f"the token of {a.person} expired at {when}", mend)
+        return problem("context", f"the token of {a.person} expired at {when}", mend)
     if a.token_mode & 0o077:
-        return _problem(
+        return problem(
             "context", f"others may read your token (mode {a.token_mode:04o}; wanted 0600)", f"chmod 600 {a.token_file}"
         )
-    return _ok("context", f"{a.person} at pool {cluster.name!r}, token good")
+    return ok("context", f"{a.person} at pool {pool!r}, token good")
 
 
 def _clock(f: Facts, _: Cluster) -> Check:
@@ -360,9 +390,9 @@ def _clock(f: Facts, _: Cluster) -> Check:
     latest = max(known)
     now = _utc(f.now_s)
     if f.now_s + _CLOCK_SLACK_S < latest:
-        seen = f"this machine's clock says {now}, but {known[latest]} is younger than that: tokens would be refused"
-        return _problem("clock", seen, "timedatectl set-ntp true   (where nothing keeps time: date -s '…')")
-    return _ok("clock", now)
+        seen = f"this machine's clock says {now}, but {known[latest]} is younger than that; tokens need it right"
+        return problem("clock", seen, "timedatectl set-ntp true   (where nothing keeps time: date -s '…')")
+    return ok("clock", now)
 
 
 def _utc(seconds: float) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from swarmhpc import state
 from swarmhpc.adapters import command
 from swarmhpc.adapters.docker import Engine, Image
+from swarmhpc.cluster.fleet import each, failures
 from swarmhpc.config import Cluster
-from swarmhpc.errors import CommandError, EngineError, SwarmHpcError
+from swarmhpc.errors import CommandError, EngineError, EngineUnreachableError, SwarmHpcError
 
 LABEL_IMAGE = "swarmhpc.image"
 """On images made here: `pool` or `base`."""
@@ -40,6 +41,62 @@ def ensure(engine: Engine, cluster: Cluster, *, on_line: OnLine) -> str:
         else:
             build(engine, cluster, on_line=on_line)
     return name
+
+
+def distribute(
+    cluster: Cluster, targets: Mapping[str, Engine], *, holders: Sequence[Engine], on_line: OnLine
+) -> dict[str, SwarmHpcError]:
+    """Brings the pool's image to the engines of `targets` (machine to engine), all at once; why some did not get it.
+
+    An image that the cluster file names comes from its registry, each machine pulls. Else it comes from an engine that
+    has it (`holders`, or this machine's), or is built: on this machine, or on the first target where none answers here.
+    """
+    if not targets:
+        return {}
+    name = reference(cluster)
+    if cluster.image.name is not None:
+        on_line(f"{len(targets)} machines pull {name}")
+        return failures(each(targets, lambda n: targets[n].image_pull(name)))
+    source = _source(name, targets, holders)
+    if source.image(name) is None:
+        build(source, cluster, on_line=on_line)
+    have = each(targets, lambda n: targets[n].image(name) is not None)
+    left = {n: targets[n] for n, there in have.items() if there is False}
+    if not left:
+        return failures(have)
+    wanted = _family(source, cluster, name)
+    sent = dict.fromkeys(left, 0)
+    with tempfile.TemporaryDirectory(prefix="swarmhpc-images-") as folder:
+        file = Path(folder) / "images.tar"
+        on_line(f"reading {name}")
+        source.images_save(wanted, file)
+        size = file.stat().st_size
+
+        def bring(n: str) -> None:
+            def count(sent_bytes: int) -> None:
+                sent[n] = sent_bytes
+                on_line("  ".join(f"{m} {100 * s // size} %" for m, s in sent.items()))
+
+            with file.open("rb") as stream:
+                left[n].images_load(stream, on_bytes=count)
+
+        return failures(have) | failures(each(left, bring))
+
+
+def _source(name: str, targets: Mapping[str, Engine], holders: Sequence[Engine]) -> Engine:
+    """The engine to take the image from, or to build it on."""
+    try:
+        here = Engine()
+    except EngineUnreachableError:
+        return holders[0] if holders else next(iter(targets.values()))
+    return holders[0] if holders and here.image(name) is None else here
+
+
+def _family(source: Engine, cluster: Cluster, name: str) -> list[str]:
+    """The pool's image and the names of its base: same layers, so they cost nothing, and jobs that name `debian`
+    then run on every machine where no registry answers."""
+    base = source.image(cluster.image.base or state.BASE_IMAGE)
+    return [name, *(base.tags if base is not None else ())]
 
 
 def build(engine: Engine, cluster: Cluster, *, on_line: OnLine) -> str:

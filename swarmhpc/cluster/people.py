@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 
 from swarmhpc import state, tokens
-from swarmhpc.adapters.docker import Container, Engine
+from swarmhpc.adapters.docker import Engine
+from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.errors import PoolError, UsageError
 
 _RECORD = "token-record"
@@ -27,17 +28,6 @@ class Record:
     revoked_at: int | None
 
 
-def daemon_container(engine: Engine, pool: str, role: str) -> Container:
-    """The running container of the central manager or the access point on this engine. Raises PoolError."""
-    found = engine.containers(f"com.docker.swarm.service.name={pool}_{role}", everything=False)
-    if not found:
-        raise PoolError(
-            f"the {role} of pool {pool} has no running container on this machine",
-            hint="swarmhpc status; swarmhpc up mends what is missing",
-        )
-    return found[0]
-
-
 def check_name(person: str) -> None:
     """Raises UsageError unless `person` can be an account."""
     if not NAME.fullmatch(person):
@@ -47,15 +37,16 @@ def check_name(person: str) -> None:
         )
 
 
-def create(engine: Engine, pool: str, person: str, *, lifetime_s: int | None) -> tokens.Token:
+def create(fleet: Fleet, manager: Engine, pool: str, person: str, *, lifetime_s: int | None) -> tokens.Token:
     """A token for `person`, who may use it at once: nothing is restarted.
 
     The account is made on the access point first (its uid stays the same for ever, so spooled files of two people
-    never mix), then the token is signed inside the central manager, which mounts the key.
+    never mix), then the token is signed inside the central manager, which mounts the key; only its record, without
+    the token, is kept in the Swarm.
     """
     check_name(person)
-    account = daemon_container(engine, pool, state.ACCESS_POINT)
-    code, _, err = engine.execute(account.id, ["/usr/local/lib/swarmhpc/add-user", person])
+    at, container = fleet.daemon(manager, pool, state.ACCESS_POINT)
+    code, _, err = at.execute(container, ["/usr/local/lib/swarmhpc/add-user", person])
     if code != 0:
         raise UsageError(f"no account for {person!r}: {err.strip()}", hint="choose another name")
     argv = ["condor_token_create", "-identity", f"{person}@{pool}"]
@@ -63,23 +54,18 @@ def create(engine: Engine, pool: str, person: str, *, lifetime_s: int | None) ->
         argv += ["-authz", scope]
     if lifetime_s is not None:
         argv += ["-lifetime", str(lifetime_s)]
-    signer = daemon_container(engine, pool, state.CENTRAL_MANAGER)
-    code, out, err = engine.execute(signer.id, argv)
+    at, container = fleet.daemon(manager, pool, state.CENTRAL_MANAGER)
+    code, out, err = at.execute(container, argv)
     if code != 0:
         raise PoolError(f"the central manager could not sign a token for {person}: {(err or out).strip()}")
     token = tokens.read_claims(out.strip())
-    remember(engine, pool, person, token)
-    return token
-
-
-def remember(engine: Engine, pool: str, person: str, token: tokens.Token) -> None:
-    """Records that a token was given out (without the token)."""
     record = {"person": person, "issued_at": token.issued_at, "expires_at": token.expires_at}
-    engine.config_create(
+    manager.config_create(
         f"{pool}_token-{token.token_id}",
         json.dumps(record).encode(),
         {state.LABEL_CLUSTER: pool, state.LABEL_KIND: _RECORD},
     )
+    return token
 
 
 def listing(engine: Engine, pool: str) -> list[Record]:

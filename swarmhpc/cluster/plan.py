@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
-from swarmhpc import state
 from swarmhpc.config import Cluster
 from swarmhpc.errors import EngineError, SwarmHpcError, SwarmOwnershipError, UsageError
 
-PHASES = ("swarm", "image", "secrets", "stack", "access")
+ADDRESS_POOLS = ("10.0.0.0/16", "10.201.0.0/16", "172.29.0.0/16", "192.168.224.0/20")
+PHASES = ("machines", "image", "swarm", "secrets", "stack", "access")
 
 
 @dataclass(frozen=True)
@@ -32,23 +32,13 @@ class RunningService:
 
 @dataclass(frozen=True)
 class Observed:
-    """What `up` found. Service names are short (without the stack's name)."""
+    """What `up` found of the pool. Service names are short (without the stack's name)."""
 
-    swarm_state: str
-    is_manager: bool
-    swarm_cluster: str | None
-    queue_node_labelled: bool
-    ipvs: bool
-    address: str
-    image_present: bool
     stored: Cluster | None
     has_signing_key: bool
     has_executor_token: bool
     services: Mapping[str, RunningService]
     context_ready: bool
-    ports_taken: tuple[int, ...]
-    subnets: Mapping[str, tuple[str, ...]]
-    """Networks of the engine that are not this pool's, with their subnets."""
 
 
 @dataclass(frozen=True)
@@ -59,67 +49,95 @@ class WantedService:
     replicas: int | None
 
 
-def networking(cluster: Cluster, *, ipvs: bool) -> Literal["vip", "dnsrr"]:
-    """VIP and routing mesh where the kernel can; else DNS round robin and ports of the node that runs the task.
+def networking(cluster: Cluster, *, without_ipvs: Sequence[str], running: str | None = None) -> Literal["vip", "dnsrr"]:
+    """VIP and routing mesh where every kernel can; else DNS round robin and ports of the node that runs the task.
 
-    Raises UsageError where the cluster file insists on VIPs that the kernel cannot give.
+    `without_ipvs`: machines whose kernel has no IPVS. `running`: what the pool has now; `auto` leaves it (a machine
+    that comes without IPVS does not restart the whole pool, it is refused). Raises UsageError where the cluster file
+    insists on VIPs that a kernel cannot give.
     """
-    if cluster.networking == "dnsrr" or (cluster.networking == "auto" and not ipvs):
+    if cluster.networking == "dnsrr":
         return "dnsrr"
-    if not ipvs:
+    if cluster.networking == "auto":
+        if running == "dnsrr" or (running is None and without_ipvs):
+            return "dnsrr"
+        return "vip"
+    if without_ipvs:
+        where = f"the kernel of {', '.join(without_ipvs)}" if cluster.machines else "this kernel"
         raise UsageError(
-            "networking: vip, but this kernel has no IPVS (no /proc/net/ip_vs, module ip_vs can't be loaded)",
+            f"networking: vip, but {where} has no IPVS (no /proc/net/ip_vs, module ip_vs can't be loaded)",
             hint="use networking: auto, or load the module: modprobe ip_vs",
         )
     return "vip"
 
 
-def check(cluster: Cluster, seen: Observed) -> None:
-    """Preflight: refuses what can't work, before anything is changed. Raises the first of: ownership, conflicts."""
-    _check_swarm(cluster, seen)
-    problems = []
-    if not seen.services:
-        keys = {cluster.ports.central_manager: "central_manager", cluster.ports.access_point: "access_point"}
-        problems += [
-            f"port {port} of this machine is taken by another program (wanted for ports.{keys[port]}); "
-            f"see who has it: ss -ltnp 'sport = :{port}'"
-            for port in seen.ports_taken
-        ]
-        problems += [
-            f"subnet {cluster.subnet} (wanted for the pool's network) overlaps {subnet} of network {name}"
-            for name, subnets in seen.subnets.items()
-            for subnet in subnets
-            if _overlap(cluster.subnet, subnet)
-        ]
+def check_machine(
+    cluster: Cluster,
+    *,
+    swarm_state: str,
+    is_manager: bool,
+    swarm_cluster: str | None,
+    has_services: bool,
+    ports_taken: Iterable[int],
+    subnets: Mapping[str, Iterable[str]],
+) -> None:
+    """Preflight of the only machine: raises what can't work, before anything is changed (ownership first)."""
+    _check_swarm(cluster, swarm_state, is_manager=is_manager, swarm_cluster=swarm_cluster)
+    if has_services:
+        return
+    keys = {cluster.ports.central_manager: "central_manager", cluster.ports.access_point: "access_point"}
+    problems = [
+        f"port {port} of this machine is taken by another program (wanted for ports.{keys[port]}); "
+        f"see who has it: ss -ltnp 'sport = :{port}'"
+        for port in ports_taken
+    ]
+    problems += [
+        f"subnet {cluster.subnet} (wanted for the pool's network) overlaps {subnet} of network {name}"
+        for name, found in subnets.items()
+        for subnet in found
+        if overlap(cluster.subnet, subnet)
+    ]
     if problems:
         raise EngineError(
             "preflight: " + "; ".join(problems), hint="free it, or choose others in swarmhpc.yaml, then: swarmhpc up"
         )
-    if seen.stored is not None and seen.services:
-        fixed = {
-            "subnet": (seen.stored.subnet, cluster.subnet),
-            "execute_dir": (seen.stored.execute_dir, cluster.execute_dir),
-        }
-        for key, (old, new) in fixed.items():
-            if old != new:
-                raise UsageError(
-                    f"{key}: the running pool has {old}, the file says {new}; this can't change while the pool is up",
-                    hint="swarmhpc down   (the queue is kept), then swarmhpc up",
-                )
 
 
-def _check_swarm(cluster: Cluster, seen: Observed) -> None:
-    if seen.swarm_state == "inactive":
+def check_change(cluster: Cluster, seen: Observed) -> None:
+    """Raises UsageError where the file changes what can't change while the pool is up."""
+    if seen.stored is None or not seen.services:
         return
-    if seen.swarm_state != "active":
+    if seen.stored.machines and not cluster.machines:
+        raise UsageError(
+            f"machines: the running pool has {len(seen.stored.machines)}, the file names none",
+            hint="name them in swarmhpc.yaml; without a file here the Swarm's own is used",
+        )
+    fixed = {
+        "subnet": (seen.stored.subnet, cluster.subnet),
+        "execute_dir": (seen.stored.execute_dir, cluster.execute_dir),
+        "encrypted": (seen.stored.encrypted, cluster.encrypted),
+        "queue.path": (seen.stored.queue.path or "a volume", cluster.queue.path or "a volume"),
+    }
+    for key, (old, new) in fixed.items():
+        if old != new:
+            raise UsageError(
+                f"{key}: the running pool has {old}, the file says {new}; this can't change while the pool is up",
+                hint="swarmhpc down   (the queue is kept), then swarmhpc up",
+            )
+
+
+def _check_swarm(cluster: Cluster, swarm_state: str, *, is_manager: bool, swarm_cluster: str | None) -> None:
+    if swarm_state == "inactive":
+        return
+    if swarm_state != "active":
         raise EngineError(
-            f"this engine's Swarm is in state {seen.swarm_state!r}; wanted: none, or a working one that swarmhpc made",
+            f"this engine's Swarm is in state {swarm_state!r}; wanted: none, or a working one that swarmhpc made",
             hint="docker info shows why; a locked Swarm: docker swarm unlock",
         )
-    if seen.swarm_cluster is None:
-        refuse_foreign(is_manager=seen.is_manager)
-    elif seen.swarm_cluster != cluster.name:
-        refuse_other(seen.swarm_cluster, cluster.name)
+    if swarm_cluster is None:
+        refuse_foreign(is_manager=is_manager)
+    elif swarm_cluster != cluster.name:
+        refuse_other(swarm_cluster, cluster.name)
 
 
 def refuse_foreign(*, is_manager: bool) -> NoReturn:
@@ -142,20 +160,31 @@ def refuse_other(owner: str, wanted: str) -> NoReturn:
     )
 
 
-def _overlap(a: str, b: str) -> bool:
+def overlap(a: str, b: str) -> bool:
+    """Whether two networks share an address (IPv4 only)."""
     one, two = ipaddress.ip_network(a, strict=False), ipaddress.ip_network(b, strict=False)
     return isinstance(one, ipaddress.IPv4Network) and isinstance(two, ipaddress.IPv4Network) and one.overlaps(two)
 
 
-def decide(cluster: Cluster, seen: Observed, wanted: Mapping[str, WantedService], *, image: str) -> tuple[Step, ...]:
-    """Every change `up` has to make; empty when the pool is as the file says."""
+def address_pool(subnet: str, taken: Iterable[str]) -> str:
+    """Where Swarm takes the subnets of its own networks from (`docker swarm init --default-addr-pool`).
+
+    Its default, 10.0.0.0/8, begins with 10.0.0.0/24 for the routing mesh and asks no machine what it uses itself.
+    Raises UsageError where everything clashes.
+    """
+    taken = [subnet, *taken]
+    for candidate in ADDRESS_POOLS:
+        if not any(overlap(candidate, other) for other in taken):
+            return candidate
+    raise UsageError(
+        f"no address pool for the Swarm: {', '.join(ADDRESS_POOLS)} all overlap networks of the machines or {subnet}",
+        hint="make the Swarm by hand with --default-addr-pool, or free one of these networks",
+    )
+
+
+def decide(cluster: Cluster, seen: Observed, wanted: Mapping[str, WantedService]) -> tuple[Step, ...]:
+    """Every change `up` has to make to the pool (machines: `members.judge`); empty when it is as the file says."""
     steps: list[Step] = []
-    if seen.swarm_state == "inactive":
-        steps.append(Step("swarm", f"make a Swarm of this machine, advertised at {seen.address}"))
-    if not seen.queue_node_labelled:
-        steps.append(Step("swarm", f"mark this node as the home of the queue (label {state.LABEL_QUEUE_NODE})"))
-    if not seen.image_present:
-        steps.append(Step("image", f"{'get' if cluster.image.name else 'build'} image {image}"))
     if not seen.has_signing_key or not seen.has_executor_token:
         steps.append(Step("secrets", "make the pool's signing key and the executors' token (Swarm secrets)"))
     for name, service in wanted.items():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Protocol
+
+from swarmhpc.cluster import plan
+from swarmhpc.errors import SwarmHpcError
 
 
 class Progress(Protocol):
@@ -21,17 +26,11 @@ class Progress(Protocol):
         """Something the person should know, once."""
 
 
-class Quiet:
-    """Says nothing."""
-
-    def start(self, phase: str) -> None:
-        """Nothing."""
-
-    def detail(self, text: str) -> None:
-        """Nothing."""
-
-    def done(self, text: str) -> None:
-        """Nothing."""
-
-    def notice(self, text: str) -> None:
-        """Nothing."""
+@contextlib.contextmanager
+def phase(name: str, progress: Progress) -> Iterator[None]:
+    """A phase of `up`; an error inside says which one it ended."""
+    progress.start(name)
+    try:
+        yield
+    except SwarmHpcError as e:
+        raise plan.failed(name, e) from e

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from swarmhpc import state
-from swarmhpc.config import Cluster
+from swarmhpc.config import Cluster, ExecutorClass
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _CONFIGS = ("common", "central-manager", "access-point", "executor")
-LEASE_S = 60
+LEASE_S = 120
 """Job lease: how long after an executor vanished its job is taken to be lost (facts: Idle again at about 76 s)."""
 
 
@@ -25,6 +26,7 @@ class ClassPlan:
     replicas: int
     cpus: int
     memory_mib: int
+    placement: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,26 +55,56 @@ class Rendered:
     """Short service name to its section."""
 
 
-def size_classes(cluster: Cluster, *, node_cpus: int, node_memory_mib: int) -> tuple[ClassPlan, ...]:
-    """Fills in `cpus: auto` and `memory: auto` from the machine: an equal share of what fixed classes leave.
+@dataclass(frozen=True)
+class NodeSize:
+    """What one node has, and its labels."""
+
+    cpus: int
+    memory_mib: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def size_classes(cluster: Cluster, nodes: Sequence[NodeSize]) -> tuple[ClassPlan, ...]:
+    """Fills in `cpus: auto` and `memory: auto`: an equal share of what fixed classes leave, on the smallest node that
+    the class may run on. Swarm spreads a class's replicas evenly, so a node gets its share of them, rounded up.
 
     A quarter of the memory, at least 512 MiB, stays with the machine, the central manager and the access point. An
     auto class gets 128 MiB at least, also where the file asks for more than the machine has.
     """
-    free_mib = node_memory_mib - max(512, node_memory_mib // 4)
-    free_mib -= sum(c.replicas * c.memory_mib for c in cluster.executors if c.memory_mib is not None)
-    free_cpus = node_cpus - sum(c.replicas * c.cpus for c in cluster.executors if c.cpus is not None)
-    share_mib = free_mib // max(1, sum(c.replicas for c in cluster.executors if c.memory_mib is None))
-    share_cpus = free_cpus // max(1, sum(c.replicas for c in cluster.executors if c.cpus is None))
-    return tuple(
-        ClassPlan(
-            name=c.name,
-            replicas=c.replicas,
-            cpus=c.cpus if c.cpus is not None else max(1, share_cpus),
-            memory_mib=c.memory_mib if c.memory_mib is not None else max(128, share_mib // 128 * 128),
+
+    def on_node(c: ExecutorClass, node: NodeSize) -> int:
+        """Executors of a class on this node."""
+        fitting = [n for n in nodes if all(_same(n.labels.get(k), v) for k, v in c.placement)]
+        return -(-c.replicas // len(fitting)) if node in fitting else 0
+
+    def share(node: NodeSize) -> tuple[int, int]:
+        """CPUs and MiB for one auto executor on this node."""
+        free_mib = node.memory_mib - max(512, node.memory_mib // 4)
+        free_mib -= sum(on_node(o, node) * o.memory_mib for o in cluster.executors if o.memory_mib is not None)
+        free_cpus = node.cpus - sum(on_node(o, node) * o.cpus for o in cluster.executors if o.cpus is not None)
+        cpu_takers = sum(on_node(o, node) for o in cluster.executors if o.cpus is None)
+        memory_takers = sum(on_node(o, node) for o in cluster.executors if o.memory_mib is None)
+        return free_cpus // max(1, cpu_takers), free_mib // max(1, memory_takers)
+
+    plans = []
+    for c in cluster.executors:
+        shares = [share(n) for n in nodes if on_node(c, n)] or [share(n) for n in nodes]
+        cpus, memory_mib = min(s[0] for s in shares), min(s[1] for s in shares)
+        plans.append(
+            ClassPlan(
+                name=c.name,
+                replicas=c.replicas,
+                cpus=c.cpus if c.cpus is not None else max(1, cpus),
+                memory_mib=c.memory_mib if c.memory_mib is not None else max(128, memory_mib // 128 * 128),
+                placement=c.placement,
+            )
         )
-        for c in cluster.executors
-    )
+    return tuple(plans)
+
+
+def _same(label: str | None, wanted: str) -> bool:
+    """Swarm compares the values of constraints without regard to case (swarmkit manager/constraint, v2)."""
+    return label is not None and label.casefold() == wanted.casefold()
 
 
 def interface_pattern(subnet: str) -> str:
@@ -108,6 +140,8 @@ def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
         "classes": facts.classes,
         "secrets": {"signing_key": facts.signing_key, "executor_token": facts.executor_token},
         "revoked": facts.revoked,
+        "encrypted": cluster.encrypted,
+        "queue_path": cluster.queue.path,
         "execute_dir": cluster.execute_dir,
         "drain_timeout_s": cluster.drain_timeout_s,
         "pids_limit": cluster.jobs.pids_limit,

@@ -40,12 +40,6 @@ class Status:
     slots: tuple[Slot, ...]
     trouble: tuple[str, ...]
 
-    @property
-    def usable(self) -> bool:
-        """Both daemons answer and every replica is registered."""
-        whole = all(c.replicas is None or c.registered >= c.replicas for c in self.classes)
-        return self.central_manager == self.access_point == "running" and whole
-
 
 def observe(engine: Engine | None, ctx: Context) -> Status:
     """Asks everybody who knows something; nobody's silence is an error here."""

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from swarmhpc import config, context, state, tokens
 from swarmhpc.adapters import command, machine, stack
 from swarmhpc.adapters.condor import Pool
-from swarmhpc.adapters.docker import Engine, EngineFacts
-from swarmhpc.cluster import images, people, plan
-from swarmhpc.cluster.progress import Progress
-from swarmhpc.cluster.render import ClassPlan, Rendered, RenderFacts, render, size_classes
+from swarmhpc.adapters.docker import Engine
+from swarmhpc.cluster import bring, images, members, people, plan
+from swarmhpc.cluster.bring import View
+from swarmhpc.cluster.fleet import CLUSTER_FILE, Fleet
+from swarmhpc.cluster.progress import Progress, phase
+from swarmhpc.cluster.render import ClassPlan, NodeSize, Rendered, RenderFacts, render, size_classes
 from swarmhpc.config import Cluster
 from swarmhpc.errors import AuthenticationError, EngineError, PoolError, SwarmHpcError, WaitTimeoutError
-from swarmhpc.tokens import EXECUTOR_SCOPES, PERSON_SCOPES
+from swarmhpc.tokens import EXECUTOR_SCOPES
 
 _SIGNING_KEY = "signing-key"
 _EXECUTOR_TOKEN = "executor-token"
-_CLUSTER_FILE = "cluster-file"
 
 
 @dataclass(frozen=True)
@@ -28,83 +30,89 @@ class Prepared:
     """Everything `apply` needs: the plan and what it was made from."""
 
     cluster: Cluster
-    facts: EngineFacts
+    view: View
     seen: plan.Observed
     image: str
     rendered: Rendered
     classes: tuple[ClassPlan, ...]
-    networking: str
-    address: str
+    networking: Literal["vip", "dnsrr"]
+    context: context.Context
     steps: tuple[plan.Step, ...]
 
 
-def stored_cluster(engine: Engine) -> Cluster | None:
-    """The cluster file that the Swarm remembers, if this engine is a manager of a Swarm of ours."""
-    facts = engine.facts()
-    if facts.swarm_state != "active" or not facts.is_manager:
-        return None
-    name = engine.swarm_cluster()
-    if name is None:
-        return None
-    for s in engine.configs(name):
-        if s.labels.get(state.LABEL_KIND) == _CLUSTER_FILE:
-            return config.parse(s.data.decode(), file=f"swarm config {s.name}")
-    return None
+@dataclass(frozen=True)
+class Result:
+    """What `up` made. `troubled`: machines that were left out, and why."""
+
+    context: context.Context
+    troubled: Mapping[str, SwarmHpcError]
 
 
-def prepare(engine: Engine, cluster: Cluster) -> Prepared:
+def prepare(fleet: Fleet, cluster: Cluster) -> Prepared:
     """Observes and plans. Changes nothing; raises what preflight refuses."""
-    facts = engine.facts()
     if not command.found("docker"):
         raise EngineError(
             "the docker command is missing on this machine", hint="apt-get install docker-cli   (or run ./quickstart)"
         )
-    ours = facts.swarm_state == "active" and facts.is_manager
-    swarm_cluster = engine.swarm_cluster() if ours else None
-    mine = swarm_cluster == cluster.name
-    secrets = {s.labels.get(state.LABEL_KIND) for s in engine.secrets(cluster.name)} if mine else set()
-    image = images.reference(cluster)
-    address = cluster.address or (facts.node_address if mine else "") or machine.default_address()
-    services = {}
-    if mine:
-        prefix = f"{cluster.name}_"
-        for s in engine.services(cluster.name):
-            spec = s.labels.get(state.LABEL_SPEC, "")
-            services[s.name.removeprefix(prefix)] = plan.RunningService(spec, s.replicas)
+    if fleet.alone:
+        check_alone(fleet, cluster)
+    return _planned(fleet, cluster, bring.observe(fleet, cluster))
+
+
+def check_alone(fleet: Fleet, cluster: Cluster) -> None:
+    """Refuses what can't work on the only machine, before anything else is asked."""
+    engine = fleet.engine(fleet.machines[0].name)
+    facts = engine.facts()
+    managed = engine.managed_cluster()
     local = machine.engine_is_local()
     ports = (cluster.ports.central_manager, cluster.ports.access_point)
     networks = {n: tuple(s) for n, s in engine.network_subnets().items() if n != f"{cluster.name}_pool"}
     known = {s for subnets in networks.values() for s in subnets}
     routes = {f"route {n}": (s,) for n, s in machine.routes().items() if s not in known} if local else {}
-    seen = plan.Observed(
+    plan.check_machine(
+        cluster,
         swarm_state=facts.swarm_state,
         is_manager=facts.is_manager,
-        swarm_cluster=swarm_cluster,
-        queue_node_labelled=mine and any(n.labels.get(state.LABEL_QUEUE_NODE) == cluster.name for n in engine.nodes()),
-        ipvs=machine.has_ipvs(),
-        address=address,
-        image_present=engine.image(image) is not None,
-        stored=stored_cluster(engine) if mine else None,
-        has_signing_key=_SIGNING_KEY in secrets,
-        has_executor_token=_EXECUTOR_TOKEN in secrets,
-        services=services,
-        context_ready=mine and _context_ready(cluster, address),
+        swarm_cluster=managed,
+        has_services=managed == cluster.name and bool(engine.services(cluster.name)),
         ports_taken=tuple(p for p in ports if local and machine.port_taken(p)),
         subnets={**networks, **routes},
     )
-    plan.check(cluster, seen)
-    mode = plan.networking(cluster, ipvs=seen.ipvs)
-    classes = size_classes(cluster, node_cpus=facts.cpus, node_memory_mib=facts.memory_mib)
+
+
+def _planned(fleet: Fleet, cluster: Cluster, view: View) -> Prepared:
+    manager = view.manager
+    secrets = {s.labels.get(state.LABEL_KIND) for s in manager.secrets(cluster.name)} if manager else set()
+    image = images.reference(cluster)
+    services = {}
+    running_mode = None
+    if manager is not None:
+        prefix = f"{cluster.name}_"
+        for s in manager.services(cluster.name):
+            spec = s.labels.get(state.LABEL_SPEC, "")
+            services[s.name.removeprefix(prefix)] = plan.RunningService(spec, s.replicas)
+            running_mode = manager.endpoint_mode(s.id)
+    mode = plan.networking(cluster, without_ipvs=_without_ipvs(fleet, view), running=running_mode)
+    ctx = _context(cluster, view, mode)
+    seen = plan.Observed(
+        stored=view.old,
+        has_signing_key=_SIGNING_KEY in secrets,
+        has_executor_token=_EXECUTOR_TOKEN in secrets,
+        services=services,
+        context_ready=manager is not None and _context_ready(ctx),
+    )
+    plan.check_change(cluster, seen)
+    classes = size_classes(cluster, _sizes(cluster, view))
     rendered = render(
         cluster,
         RenderFacts(
             networking=mode,
-            address=address,
+            address=ctx.address,
             image=image,
             classes=classes,
             signing_key=f"{cluster.name}_{_SIGNING_KEY}",
             executor_token=f"{cluster.name}_{_EXECUTOR_TOKEN}",
-            revoked=people.revocation_expression(engine, cluster.name) if mine else "",
+            revoked=people.revocation_expression(manager, cluster.name) if manager else "",
         ),
     )
     wanted = {
@@ -114,77 +122,107 @@ def prepare(engine: Engine, cluster: Cluster) -> Prepared:
         )
         for name, section in rendered.services.items()
     }
-    steps = plan.decide(cluster, seen, wanted, image=image)
-    return Prepared(cluster, facts, seen, image, rendered, classes, mode, address, steps)
+    steps = (*view.decision.steps, *plan.decide(cluster, seen, wanted))
+    return Prepared(cluster, view, seen, image, rendered, classes, mode, ctx, steps)
 
 
-def apply(engine: Engine, p: Prepared, progress: Progress, *, timeout_s: float) -> context.Context:
+def _without_ipvs(fleet: Fleet, view: View) -> tuple[str, ...]:
+    """Machines whose kernel has no IPVS, of those that take part."""
+    if fleet.alone:
+        return () if machine.has_ipvs() else (fleet.machines[0].name,)
+    members = {n: s for n, s in view.seen.items() if n not in view.decision.troubled}
+    return tuple(n for n, s in members.items() if s.facts is not None and not s.facts.ipvs)
+
+
+def _addresses(cluster: Cluster, view: View) -> tuple[str, tuple[str, ...]]:
+    """Where clients connect: the address of the node with the queue (any in VIP mode), then those of the others."""
+    node_of = members.nodes_of(view.seen, view.nodes)
+    by_machine = {name: n.address for name, n in node_of.items()}
+    by_machine |= {name: s.address for name, s in view.seen.items() if s.address and name not in view.decision.troubled}
+    queue = members.queue_machine(cluster, view.nodes, node_of, next(iter(view.seen)))
+    address = by_machine.get(queue) or next(iter(by_machine.values()))
+    listed = [by_machine[m.name] for m in cluster.machines if m.name in by_machine]
+    return address, tuple(a for a in listed if a != address)
+
+
+def _sizes(cluster: Cluster, view: View) -> tuple[NodeSize, ...]:
+    """Every node's and every coming node's size, also those that do not answer now: up twice must give the same."""
+    of_file = {m.name: dict(m.labels) for m in cluster.machines}
+    sizes = {}
+    for name, s in view.seen.items():
+        if s.engine is not None:
+            sizes[name] = NodeSize(s.engine.cpus, s.engine.memory_mib, of_file.get(name, {}))
+        elif s.facts is not None:
+            sizes[name] = NodeSize(s.facts.cpus, s.facts.memory_mib, of_file.get(name, {}))
+    for n in view.nodes:
+        name = n.labels.get(state.LABEL_MACHINE, "")
+        if name in of_file and name not in sizes:
+            sizes[name] = NodeSize(n.cpus, n.memory_mib, of_file[name])
+    return tuple(sizes.values())
+
+
+def apply(fleet: Fleet, p: Prepared, progress: Progress, *, timeout_s: float) -> Result:
     """Makes the changes, phase by phase, then waits until the pool is usable. Running it again goes on from there."""
-    phases = {s.phase for s in p.steps}
-    name = p.cluster.name
     if p.networking == "dnsrr" and p.cluster.networking == "auto" and not p.seen.services:
+        which = _without_ipvs(fleet, p.view)
+        where = "this kernel has" if fleet.alone else f"{', '.join(which)}: the kernel has"
         progress.notice(
-            f"this kernel has no IPVS, so there are no virtual IPs and no routing mesh: services find each other by "
-            f"DNS, and the pool answers at {p.address} only (swarmhpc doctor explains)"
+            f"{where} no IPVS, so there are no virtual IPs and no routing mesh: services find each other by "
+            f"DNS, and the pool answers at {p.context.address} only (swarmhpc doctor explains)"
         )
-    with _phase("swarm", progress):
-        if "swarm" in phases:
-            _swarm(engine, p)
-        progress.done(f"manager {p.address}, networking {p.networking}")
-    with _phase("image", progress):
-        images.ensure(engine, p.cluster, on_line=progress.detail)
-        progress.done(p.image)
-    with _phase("secrets", progress):
-        fresh = _secrets(engine, p.cluster) if "secrets" in phases else None
+    brought = bring.bring(fleet, p.cluster, p.view, progress)
+    engine = brought.manager
+    for node in brought.unlisted:
+        progress.notice(f"node {node} is not in the cluster file; it stays. Remove it: swarmhpc node remove {node}")
+    if not fleet.alone:
+        # Machines have come and gone since the plan was made.
+        p = _planned(fleet, p.cluster, bring.observe(fleet, p.cluster))
+    phases = {s.phase for s in p.steps}
+    with phase("secrets", progress):
+        if "secrets" in phases:
+            _secrets(engine, p.cluster)
         progress.done("signing key and executors' token are Swarm secrets")
-    with _phase("stack", progress):
+    with phase("stack", progress):
         if "stack" in phases:
             _stack(engine, p, progress)
-        progress.done(f"{len(p.rendered.services)} services")
-    with _phase("pool", progress):
-        ctx = context.Context(
-            name, p.address, p.cluster.ports.central_manager, p.cluster.ports.access_point, machine.person()
-        )
-        _daemons(engine, p, progress, timeout_s=timeout_s)
-        if not _context_ready(p.cluster, p.address) or fresh is not None:
-            _give_access(engine, ctx, fresh)
-        wait_usable(engine, p, ctx, progress, timeout_s=timeout_s)
-    return ctx
+        progress.done(f"{len(p.rendered.services)} services, networking {p.networking}")
+    with phase("pool", progress):
+        ctx = p.context
+        _daemons(engine, p, ctx, progress, timeout_s=timeout_s)
+        if "secrets" in phases or not _context_ready(ctx):
+            _give_access(fleet, engine, ctx)
+        wait_usable(fleet, engine, p, ctx, progress, timeout_s=timeout_s)
+    return Result(ctx, brought.troubled)
 
 
-@contextlib.contextmanager
-def _phase(name: str, progress: Progress) -> Iterator[None]:
-    progress.start(name)
-    try:
-        yield
-    except SwarmHpcError as e:
-        raise plan.failed(name, e) from e
-
-
-def _context_ready(cluster: Cluster, address: str) -> bool:
-    try:
-        known = context.load(cluster.name)
-        token = tokens.read_claims(known.token_file.read_text())
-    except (SwarmHpcError, OSError, ValueError):
-        return False
-    same = (known.address, known.central_manager_port, known.access_point_port) == (
+def _context(cluster: Cluster, view: View, networking: str) -> context.Context:
+    """What this machine keeps. Without the routing mesh only the queue's node answers."""
+    address, others = _addresses(cluster, view)
+    managers = tuple(m for m in cluster.machines if m.role == "manager")
+    return context.Context(
+        cluster.name,
         address,
         cluster.ports.central_manager,
         cluster.ports.access_point,
+        machine.person(),
+        others if networking == "vip" else (),
+        managers,
     )
+
+
+def _context_ready(wanted: context.Context) -> bool:
+    """Whether this machine's context leads to the pool with a token that is still good."""
+    try:
+        known = context.load(wanted.pool)
+        token = tokens.read_claims(known.token_file.read_text())
+    except (SwarmHpcError, OSError, ValueError):
+        return False
+    same = replace(known, person=wanted.person) == wanted
     return same and (token.expires_at is None or token.expires_at > time.time())
 
 
-def _swarm(engine: Engine, p: Prepared) -> None:
-    if p.seen.swarm_state == "inactive":
-        engine.swarm_init(address=p.address, cluster=p.cluster.name)
-    if not p.seen.queue_node_labelled:
-        engine.label_queue_node(engine.facts().node_id, p.cluster.name)
-
-
-def _secrets(engine: Engine, cluster: Cluster) -> bytes | None:
-    """Makes key and executors' token. The token first: where the key exists, the token does. Returns the fresh key
-    (it is forgotten when `apply` ends)."""
+def _secrets(engine: Engine, cluster: Cluster) -> None:
+    """Makes key and executors' token. The token first: where the key exists, the token does."""
     pool = cluster.name
     for s in engine.secrets(pool):
         engine.secret_remove(s.id)
@@ -195,25 +233,22 @@ def _secrets(engine: Engine, cluster: Cluster) -> bytes | None:
         f"{pool}_{_EXECUTOR_TOKEN}", token.text.encode() + b"\n", {**labels, state.LABEL_KIND: _EXECUTOR_TOKEN}
     )
     engine.secret_create(f"{pool}_{_SIGNING_KEY}", key, {**labels, state.LABEL_KIND: _SIGNING_KEY})
-    return key
 
 
 def _stack(engine: Engine, p: Prepared, progress: Progress) -> None:
     pool = p.cluster.name
-    # A bind's source must exist on the node before a task starts there, or the task is rejected for ever.
-    engine.run_once(p.image, ["true"], cluster=pool, binds={p.cluster.execute_dir: "/execute"})
     progress.detail("docker stack deploy")
-    stack.deploy(pool, p.rendered.stack, p.rendered.configs)
+    stack.deploy(pool, p.rendered.stack, p.rendered.configs, docker_host=engine.docker_host)
     text = config.dump(p.cluster)
     wanted = f"{pool}_cluster-{state.short_hash(text)}"
     in_use = set(p.rendered.stack.split())
     stored = engine.configs(pool)
     if wanted not in {s.name for s in stored}:
-        labels = {state.LABEL_CLUSTER: pool, state.LABEL_KIND: _CLUSTER_FILE}
+        labels = {state.LABEL_CLUSTER: pool, state.LABEL_KIND: CLUSTER_FILE}
         engine.config_create(wanted, text.encode(), labels)
     for s in stored:
         kind = s.labels.get(state.LABEL_KIND)
-        old_file = kind == _CLUSTER_FILE and s.name != wanted
+        old_file = kind == CLUSTER_FILE and s.name != wanted
         old_config = kind is None and s.name not in in_use
         if old_file or old_config:
             # A task that is still leaving keeps its old configuration; a later `up` removes it.
@@ -221,41 +256,39 @@ def _stack(engine: Engine, p: Prepared, progress: Progress) -> None:
                 engine.config_remove(s.id)
 
 
-def _give_access(engine: Engine, ctx: context.Context, fresh: bytes | None) -> None:
-    """A token for the person at this machine, signed here while the fresh key is at hand, else by the pool."""
-    if fresh is None:
-        context.save(ctx, people.create(engine, ctx.pool, ctx.person, lifetime_s=None).text)
-        return
-    account = people.daemon_container(engine, ctx.pool, state.ACCESS_POINT)
-    engine.execute(account.id, ["/usr/local/lib/swarmhpc/add-user", ctx.person])
-    token = tokens.mint(
-        fresh, pool=ctx.pool, identity=f"{ctx.person}@{ctx.pool}", scopes=PERSON_SCOPES, now=int(time.time())
-    )
-    people.remember(engine, ctx.pool, ctx.person, token)
-    context.save(ctx, token.text)
+def _give_access(fleet: Fleet, engine: Engine, ctx: context.Context) -> None:
+    """A token for the person at this machine, signed by the pool."""
+    context.save(ctx, people.create(fleet, engine, ctx.pool, ctx.person, lifetime_s=None).text)
 
 
-def _daemons(engine: Engine, p: Prepared, progress: Progress, *, timeout_s: float) -> None:
-    """Waits until central manager and access point run with the wanted settings and listen."""
+def _daemons(engine: Engine, p: Prepared, ctx: context.Context, progress: Progress, *, timeout_s: float) -> None:
+    """Waits until central manager and access point run with the wanted settings and listen: with VIPs on every node
+    that answers, for Swarm says Running also where the routing mesh does not work (facts)."""
     ports = {
         state.CENTRAL_MANAGER: p.cluster.ports.central_manager,
         state.ACCESS_POINT: p.cluster.ports.access_point,
     }
+    ready = [n.address for n in p.view.nodes if n.state == "ready" and not n.address.startswith("0.")]
+    addresses = (ready or [ctx.address]) if p.networking == "vip" else [ctx.address]
 
     def look() -> str:
         services = {s.labels.get(state.LABEL_ROLE): s for s in engine.services(p.cluster.name)}
         waiting = []
         for role, port in ports.items():
             service = services[role]
-            fresh = [t for t in engine.tasks(service.id) if t.is_up and t.container_spec == service.container_spec]
-            if not fresh or not machine.port_answers(p.address, port):
-                waiting.append(f"{role} does not listen at {p.address}:{port} yet")
+            if not any(t.is_up and t.container_spec == service.container_spec for t in engine.tasks(service.id)):
+                waiting.append(f"{role} does not run yet")
+                continue
+            silent = [a for a in addresses if not machine.port_answers(a, port)]
+            waiting += [f"{role} does not answer at {a}:{port} yet" for a in silent]
         return "; ".join(waiting)
 
     _wait(engine, p, look, progress, timeout_s=timeout_s)
 
 
-def wait_usable(engine: Engine, p: Prepared, ctx: context.Context, progress: Progress, *, timeout_s: float) -> None:
+def wait_usable(
+    fleet: Fleet, engine: Engine, p: Prepared, ctx: context.Context, progress: Progress, *, timeout_s: float
+) -> None:
     """Waits until the collector answers, the access point accepts this person, and every executor is registered.
 
     An executor that finishes jobs before it restarts with new settings is not waited for.
@@ -264,10 +297,11 @@ def wait_usable(engine: Engine, p: Prepared, ctx: context.Context, progress: Pro
     want = {c.name: c.replicas for c in p.classes}
     accepted = False
     refused_since: float | None = None
+    renewed = False
     leaving = 0
 
     def look() -> str:
-        nonlocal accepted, leaving, refused_since
+        nonlocal accepted, leaving, refused_since, renewed
         try:
             slots = pool.slots()
             if not accepted:
@@ -278,9 +312,9 @@ def wait_usable(engine: Engine, p: Prepared, ctx: context.Context, progress: Pro
             # This machine's token belongs to an earlier pool of this name, or was revoked: give a new one. Not at
             # once: a central manager that is just starting looks the same.
             refused_since = refused_since or time.monotonic()
-            if time.monotonic() - refused_since > 10:
-                _give_access(engine, ctx, None)
-                refused_since = None
+            if not renewed and time.monotonic() - refused_since > 10:
+                renewed = True
+                _give_access(fleet, engine, ctx)
             return e.message
         except PoolError as e:
             return e.message
@@ -334,10 +368,6 @@ def task_errors(engine: Engine, pool: str) -> list[str]:
     return lines
 
 
-def refresh(engine: Engine, progress: Progress, *, timeout_s: float) -> None:
+def refresh(fleet: Fleet, cluster: Cluster, progress: Progress, *, timeout_s: float) -> None:
     """Applies the stored cluster file again (after a revocation)."""
-    cluster = stored_cluster(engine)
-    if cluster is None:
-        raise PoolError("the Swarm has no cluster file of a pool", hint="swarmhpc up")
-    p = prepare(engine, cluster)
-    apply(engine, p, progress, timeout_s=timeout_s)
+    apply(fleet, prepare(fleet, cluster), progress, timeout_s=timeout_s)

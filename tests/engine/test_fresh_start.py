@@ -8,7 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.engine.conftest import TOP, docker
+from tests.command_line import TOP
+from tests.engine.conftest import docker
 
 
 def _run(clone: Path, home: Path, *argv: str) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import TOP, Cli, containers_of, docker, until
+from tests.command_line import TOP, Cli, until
+from tests.engine.conftest import containers_of, docker
 
 HOSTS = (TOP / "examples" / "hosts.sub").read_text()
 PLAIN = "executable = /bin/sh\noutput = out\nerror = err\n"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from swarmhpc import tokens
-from tests.engine.conftest import POOL, Cli, as_person, containers_of, docker, until
+from tests.command_line import Cli, until
+from tests.engine.conftest import POOL, as_person, containers_of, docker
 
 JOB = "universe = docker\ndocker_image = debian\nexecutable = /bin/echo\narguments = mine\noutput = out\nqueue\n"
 

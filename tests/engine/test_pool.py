@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.engine.conftest import CLUSTER_FILE, POOL, Cli, containers_of, docker, until
+from tests.command_line import Cli, until
+from tests.engine.conftest import CLUSTER_FILE, POOL, containers_of, docker
 
 SLEEP = "universe = docker\ndocker_image = debian\nexecutable = /bin/sh\noutput = out\n"
 

@@ -18,7 +18,7 @@ TOP = Path(__file__).resolve().parents[2]
 COMMANDS = {
     *("up", "down", "status", "doctor", "render"),
     *("submit", "q", "wait", "fetch", "rm"),
-    *("login", "token", "images"),
+    *("init", "node", "login", "token", "images"),
 }
 
 

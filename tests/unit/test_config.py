@@ -19,8 +19,11 @@ from swarmhpc.config import (
     ExecutorClass,
     Image,
     JobPolicy,
+    Machine,
     Ports,
     Problem,
+    Queue,
+    Ssh,
     Volume,
     dump,
     find_file,
@@ -32,6 +35,7 @@ from swarmhpc.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "swarmhpc.yaml"
+LAB = ROOT / "examples" / "lab.yaml"
 
 
 def problems_of(text: str) -> tuple[Problem, ...]:
@@ -55,6 +59,10 @@ def test_no_file_gives_the_documented_defaults() -> None:
         image=Image(None, None),
         drain_timeout_s=86400,
         execute_dir="/var/lib/swarmhpc/execute",
+        machines=(),
+        queue=Queue(None, None),
+        encrypted=False,
+        prepare=True,
     )
 
 
@@ -68,7 +76,9 @@ def test_no_file_gives_the_documented_defaults() -> None:
         "null\n",
         "{}",
         "version: 1\n",
-        "ports:\njobs:\nimage:\nexecutors:\n",
+        "ports:\njobs:\nimage:\nexecutors:\nssh:\nmachines:\nqueue:\n",
+        "machines: {}\nqueue: {machine: null, path: null}\n",
+        "executors: {executors: {placement: }}\n",
         "executors:\n  executors:\n",
         "jobs: {volumes: }\n",
         "address: null\n",
@@ -87,19 +97,26 @@ def test_the_example_is_the_defaults_plus_what_it_shows() -> None:
     )
 
 
-def test_the_example_shows_every_key_and_the_reference_names_it() -> None:
+def test_the_examples_show_every_key_and_the_reference_names_it() -> None:
     def key_paths(value: object, path: str = "") -> set[str]:
-        if isinstance(value, dict):
-            return {p for key, inner in value.items() for p in key_paths(inner, f"{path}.{key}")}
+        if isinstance(value, dict) and not path.endswith((".labels", ".placement")):
+            named = path in (".executors", ".machines")
+            return {p for key, inner in value.items() for p in key_paths(inner, f"{path}.{'NAME' if named else key}")}
         if isinstance(value, list) and value:
             return {p for inner in value for p in key_paths(inner, f"{path}[]")}
         return {path.removeprefix(".")}
 
-    every_key = key_paths(to_mapping(dataclasses.replace(Cluster(), jobs=JobPolicy(volumes=(Volume("/a", "/a"),)))))
-    assert every_key <= key_paths(yaml.safe_load(EXAMPLE.read_text()))
+    full = dataclasses.replace(
+        Cluster(), jobs=JobPolicy(volumes=(Volume("/a", "/a"),)), machines=(Machine("n1", "n1", "manager"),)
+    )
+    common_ssh = {f"ssh.{field.name}" for field in dataclasses.fields(Ssh)}
+    every_key = key_paths(to_mapping(full)) | common_ssh
+    shown = {k for path in (EXAMPLE, LAB) for k in key_paths(yaml.safe_load(path.read_text()))}
+    of_a_machine = {f"machines.NAME.{key}" for key in common_ssh}  # the same keys again: one of them is enough
+    assert every_key - of_a_machine <= shown
+    assert shown & of_a_machine
     reference = (ROOT / "docs" / "configuration.md").read_text()
-    missing = {k for k in every_key if f"| `{k.replace('executors.executors', 'executors.NAME')}` |" not in reference}
-    assert missing == set()
+    assert {k for k in every_key if f"| `{k}` |" not in reference} == set()
 
 
 @pytest.mark.parametrize(
@@ -484,11 +501,55 @@ CLUSTERS = st.builds(
     image=st.builds(Image, name=IMAGES, base=IMAGES),
     drain_timeout_s=st.integers(1, 365 * 86400),
     execute_dir=st.from_regex(r"/scratch(/[A-Za-z0-9_+@-]{1,9}){0,2}", fullmatch=True),
+    encrypted=st.booleans(),
+    prepare=st.booleans(),
+    queue=st.builds(Queue, path=st.none() | st.just("/shared/queue")),
+)
+LABELS = st.dictionaries(
+    st.from_regex(r"[a-z][A-Za-z0-9._-]{0,6}", fullmatch=True),
+    st.sampled_from(["on", "no", "1", "010", "null", "ssd", "a/b", "1e3", "."]),
+    max_size=3,
+).map(lambda labels: tuple(sorted(labels.items())))
+MACHINES = st.builds(
+    lambda number, label, role, ssh, labels: Machine(f"{label}{number}", f"192.168.1.{number}", role, ssh, labels),
+    number=st.integers(1, 254),
+    label=st.sampled_from(["n", "Node.lab-", "0x", "1", "no.on-"]),
+    role=st.sampled_from(["manager", "worker"]),
+    ssh=st.builds(
+        Ssh,
+        user=st.sampled_from(["root", "no", "null", "y", "_x"]),
+        port=st.integers(1, 65535),
+        key=st.none() | st.sampled_from(["~/.ssh/id_ed25519", "/k"]),
+        known_hosts=st.none() | st.just("~me/known"),
+    ),
+    labels=LABELS,
+)
+
+
+def joined(cluster: Cluster, machines: list[Machine], of_queue: int, of_class: int) -> Cluster:
+    """The cluster over `machines`, of which the first is the one manager; queue and classes refer to two of them."""
+    roles = [dataclasses.replace(m, role="worker" if index else "manager") for index, m in enumerate(machines)]
+    placement = roles[of_class % len(roles)].labels
+    return dataclasses.replace(
+        cluster,
+        address=None,
+        machines=tuple(roles),
+        queue=cluster.queue if cluster.queue.path else Queue(machine=roles[of_queue % len(roles)].name),
+        executors=tuple(dataclasses.replace(c, placement=placement) for c in cluster.executors),
+    )
+
+
+LABS = st.builds(
+    joined,
+    CLUSTERS,
+    st.lists(MACHINES, min_size=1, max_size=5, unique_by=(lambda m: m.name.lower(), lambda m: m.address)),
+    st.integers(0, 4),
+    st.integers(0, 4),
 )
 
 
 @settings(max_examples=60, deadline=None)
-@given(CLUSTERS)
+@given(CLUSTERS | LABS)
 def test_a_cluster_that_was_dumped_reads_back_the_same(cluster: Cluster) -> None:
     text = dump(cluster)
     assert parse(text, file="stored") == cluster
@@ -502,7 +563,12 @@ def test_a_cluster_that_was_dumped_reads_back_the_same(cluster: Cluster) -> None
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["name", "ports", "executors", "jobs", "volumes", "target", "memory", "cpus", "a"]),
+                st.sampled_from(
+                    [
+                        *("name", "ports", "executors", "jobs", "volumes", "target", "memory", "cpus", "a"),
+                        *("machines", "address", "role", "ssh", "labels", "queue", "path", "placement"),
+                    ]
+                ),
                 inner,
                 max_size=4,
             )

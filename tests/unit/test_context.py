@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from swarmhpc import context
+from swarmhpc.config import Machine, Ssh
 from swarmhpc.context import Context
 from swarmhpc.errors import NoPoolError, SwarmHpcError
 
@@ -110,8 +112,8 @@ def test_an_unknown_pool_is_an_error_that_lists_the_known_ones() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"pool": "lab"}', json.dumps({"pool": "lab", "surprise": 1})],
-    ids=["empty", "cut", "list", "null", "keys missing", "unknown key"],
+    ["", "{", "[]", "null", "3", '"lab"', '{"pool": "lab"}', json.dumps({"pool": "lab", "surprise": 1})],
+    ids=["empty", "cut", "list", "null", "number", "text", "keys missing", "unknown key"],
 )
 def test_a_corrupt_context_is_an_error_that_says_how_to_make_it_again(folder: Path, text: str) -> None:
     context.save(LAB, "t")
@@ -140,3 +142,44 @@ def test_a_forgotten_pool_is_gone_and_the_others_stay() -> None:
     context.forget("lab")
     context.forget("lab")
     assert context.load() == HOME
+
+
+# -- several machines ------------------------------------------------------------------------------------------------
+
+MANAGERS = (
+    Machine("n1", "10.0.0.1", "manager", Ssh("admin", 2222, "~/.ssh/id", "/etc/lab_hosts"), (("disk", "ssd"),)),
+    Machine("n2", "n2.lab", "manager"),
+)
+
+
+def test_further_addresses_and_managers_are_loaded_as_they_were_saved() -> None:
+    saved = replace(LAB, others=("192.0.2.8", "192.0.2.9"), managers=MANAGERS)
+    context.save(saved, "secret")
+    assert context.load("lab") == saved  # `up` compares them: a list for a tuple would write it again and again
+
+
+def test_a_context_of_the_first_release_has_neither_and_is_read(folder: Path) -> None:
+    context.save(LAB, "secret")
+    path = folder / "lab" / "context.json"
+    data = json.loads(path.read_text())
+    del data["others"], data["managers"]
+    path.write_text(json.dumps(data))
+    assert context.load("lab") == LAB
+
+
+@pytest.mark.parametrize(
+    "managers",
+    [
+        None,
+        3,
+        [1],
+        [{"name": "n1"}],
+        [{"name": "n1", "address": "a", "role": "manager", "ssh": {"x": 1}, "labels": []}],
+    ],
+)
+def test_a_context_with_broken_managers_is_corrupt(folder: Path, managers: object) -> None:
+    context.save(LAB, "t")
+    path = folder / "lab" / "context.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "managers": managers}))
+    with pytest.raises(NoPoolError, match="can't be read as a context"):
+        context.load("lab")

@@ -18,11 +18,12 @@ TERMINAL = {"typer", "rich", "click"}
 GROUND_FLOOR = {
     *("swarmhpc", "swarmhpc.errors", "swarmhpc.units", "swarmhpc.state"),
     *("swarmhpc.config", "swarmhpc._config_yaml", "swarmhpc._config_rules"),
+    *("swarmhpc._config_checks", "swarmhpc._config_machines"),
 }
 WINGS = ("swarmhpc.cluster", "swarmhpc.jobs", "swarmhpc.scaling")
 PURE_NAMES = {
     *("description.py", "translate.py", "plan.py", "units.py", "errors.py"),
-    *("config.py", "_config_yaml.py", "_config_rules.py"),
+    *("config.py", "_config_yaml.py", "_config_rules.py", "_config_checks.py", "_config_machines.py"),
 }
 # What the parser and the translator are made of.
 _PARTS = ("commands", "findings", "macro_findings", "macros", "resources", "rules", "wrong_files")

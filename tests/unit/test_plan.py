@@ -3,75 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swarmhpc.cluster import plan
 from swarmhpc.cluster.plan import Observed, RunningService, Step, WantedService
-from swarmhpc.config import Cluster, ExecutorClass, Image, Ports
+from swarmhpc.config import Cluster, ExecutorClass, Machine, Ports, Queue
 from swarmhpc.errors import CommandError, EngineError, SwarmHpcError, SwarmOwnershipError, UsageError
 
 CLUSTER = Cluster()
-IMAGE = "swarmhpc/pool:abc"
 WANTED = {
     "central-manager": WantedService("cm1", 1),
     "access-point": WantedService("ap1", 1),
     "janitor": WantedService("ja1", None),
     "executors": WantedService("ex1", 2),
 }
-
-
-def observed(**facts: Any) -> Observed:
-    """A fresh machine, but for `facts`."""
-    fresh: dict[str, Any] = {
-        "swarm_state": "inactive",
-        "is_manager": False,
-        "swarm_cluster": None,
-        "queue_node_labelled": False,
-        "ipvs": True,
-        "address": "192.0.2.1",
-        "image_present": False,
-        "stored": None,
-        "has_signing_key": False,
-        "has_executor_token": False,
-        "services": {},
-        "context_ready": False,
-        "ports_taken": (),
-        "subnets": {"bridge": ("172.17.0.0/16",), "ingress": ("10.0.0.0/24",), "host": ()},
-    }
-    return Observed(**{**fresh, **facts})
-
-
-FRESH = observed()
-RUNNING = observed(
-    swarm_state="active",
-    is_manager=True,
-    swarm_cluster="swarmhpc",
-    queue_node_labelled=True,
-    image_present=True,
+FRESH = Observed(stored=None, has_signing_key=False, has_executor_token=False, services={}, context_ready=False)
+RUNNING = Observed(
     stored=CLUSTER,
     has_signing_key=True,
     has_executor_token=True,
     services={name: RunningService(w.spec, w.replicas) for name, w in WANTED.items()},
     context_ready=True,
 )
+# What `check_machine` is told of a machine without a Swarm, and of one that runs the pool.
+BARE: dict[str, Any] = {
+    "swarm_state": "inactive",
+    "is_manager": False,
+    "swarm_cluster": None,
+    "has_services": False,
+    "ports_taken": (),
+    "subnets": {"bridge": ("172.17.0.0/16",), "ingress": ("10.0.0.0/24",), "host": ()},
+}
+OURS = {**BARE, "swarm_state": "active", "is_manager": True, "swarm_cluster": "swarmhpc", "has_services": True}
 
 
 def steps(seen: Observed, wanted: dict[str, WantedService] | None = None, cluster: Cluster = CLUSTER) -> list[Step]:
-    return list(plan.decide(cluster, seen, wanted or WANTED, image=IMAGE))
+    return list(plan.decide(cluster, seen, wanted or WANTED))
 
 
 # -- decide -------------------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_machine_gets_everything_in_the_order_of_the_phases() -> None:
+def test_a_new_pool_gets_everything_in_the_order_of_the_phases() -> None:
     made = steps(FRESH)
     assert [(s.phase, s.what.split(":")[0]) for s in made] == [
-        ("swarm", "make a Swarm of this machine, advertised at 192.0.2.1"),
-        ("swarm", "mark this node as the home of the queue (label swarmhpc.queue)"),
-        ("image", "build image swarmhpc/pool"),
         ("secrets", "make the pool's signing key and the executors' token (Swarm secrets)"),
         ("stack", "create service central-manager with 1 replicas"),
         ("stack", "create service access-point with 1 replicas"),
@@ -80,17 +61,12 @@ def test_a_fresh_machine_gets_everything_in_the_order_of_the_phases() -> None:
         ("stack", "store the cluster file in the Swarm"),
         ("access", "give you a token and write this machine's context"),
     ]
-    assert {s.phase for s in made} <= set(plan.PHASES)
+    phases = [s.phase for s in made]
+    assert phases == sorted(phases, key=plan.PHASES.index)
 
 
 def test_a_pool_as_the_file_says_needs_nothing() -> None:
     assert steps(RUNNING) == []
-
-
-def test_a_named_image_is_got_not_built() -> None:
-    cluster = Cluster(image=Image(name="r.example/pool:1"))
-    made = plan.decide(cluster, replace(RUNNING, image_present=False, stored=cluster), WANTED, image="r.example/pool:1")
-    assert made == (Step("image", "get image r.example/pool:1"),)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +92,6 @@ def test_a_named_image_is_got_not_built() -> None:
         ({"stored": None}, {}, ["store the cluster file in the Swarm"]),
         ({"stored": replace(CLUSTER, drain_timeout_s=60)}, {}, ["store the cluster file in the Swarm"]),
         ({"context_ready": False}, {}, ["give you a token and write this machine's context"]),
-        ({"queue_node_labelled": False}, {}, ["mark this node as the home of the queue (label swarmhpc.queue)"]),
-        ({"image_present": False}, {}, [f"build image {IMAGE}"]),
         (
             {"has_executor_token": False},
             {},
@@ -145,9 +119,9 @@ def test_a_class_that_the_file_no_longer_has_is_removed_and_the_file_is_stored()
 # -- check --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seen", [FRESH, RUNNING])
-def test_preflight_passes_a_fresh_machine_and_a_running_pool(seen: Observed) -> None:
-    plan.check(CLUSTER, seen)
+@pytest.mark.parametrize("facts", [BARE, OURS, {**OURS, "has_services": False}])
+def test_preflight_passes_a_fresh_machine_and_a_running_pool(facts: dict[str, Any]) -> None:
+    plan.check_machine(CLUSTER, **facts)
 
 
 @pytest.mark.parametrize(
@@ -158,24 +132,27 @@ def test_preflight_passes_a_fresh_machine_and_a_running_pool(seen: Observed) -> 
         ({"swarm_cluster": "lab"}, SwarmOwnershipError, "pool 'lab', not 'swarmhpc'", "swarmhpc down --pool lab"),
         ({"swarm_state": "locked"}, EngineError, "state 'locked'", "docker swarm unlock"),
         ({"swarm_state": "pending"}, EngineError, "state 'pending'", "docker info"),
-        ({"services": {}, "ports_taken": (9619,)}, EngineError, "port 9619", "swarmhpc.yaml"),
+        ({"has_services": False, "ports_taken": (9619,)}, EngineError, "port 9619", "swarmhpc.yaml"),
         (
-            {"services": {}, "subnets": {"lab": ("10.73.8.0/24",)}},
+            {"has_services": False, "subnets": {"lab": ("10.73.8.0/24",)}},
             EngineError,
             "overlaps 10.73.8.0/24 of network lab",
             "swarmhpc.yaml",
         ),
         # An overlap is seen from either side.
-        ({"services": {}, "subnets": {"lab": ("10.0.0.0/8",)}}, EngineError, "overlaps 10.0.0.0/8", "swarmhpc.yaml"),
-        ({"stored": replace(CLUSTER, subnet="10.99.0.0/16")}, UsageError, "10.99.0.0/16", "swarmhpc down"),
-        ({"stored": replace(CLUSTER, execute_dir="/x")}, UsageError, "execute_dir: the running pool has /x", "down"),
+        (
+            {"has_services": False, "subnets": {"lab": ("10.0.0.0/8",)}},
+            EngineError,
+            "overlaps 10.0.0.0/8",
+            "swarmhpc.yaml",
+        ),
     ],
 )
 def test_preflight_refuses_with_what_was_seen_and_what_to_do(
     changes: dict[str, Any], error: type[SwarmHpcError], says: str, hint: str
 ) -> None:
     with pytest.raises(error) as caught:
-        plan.check(CLUSTER, replace(RUNNING, **changes))
+        plan.check_machine(CLUSTER, **{**OURS, **changes})
     assert type(caught.value) is error
     assert says in caught.value.message
     assert hint in caught.value.hint
@@ -183,9 +160,9 @@ def test_preflight_refuses_with_what_was_seen_and_what_to_do(
 
 def test_preflight_names_all_conflicts_at_once_with_the_key_that_chooses_the_port() -> None:
     cluster = Cluster(ports=Ports(central_manager=20001, access_point=20002))
-    seen = observed(ports_taken=(20001, 20002), subnets={"lab": ("10.73.0.0/24",)})
+    facts = {**BARE, "ports_taken": (20001, 20002), "subnets": {"lab": ("10.73.0.0/24",)}}
     with pytest.raises(EngineError) as caught:
-        plan.check(cluster, seen)
+        plan.check_machine(cluster, **facts)
     for words in (
         "port 20001 of this machine is taken by another program (wanted for ports.central_manager)",
         "ss -ltnp 'sport = :20001'",
@@ -200,35 +177,123 @@ def test_preflight_names_all_conflicts_at_once_with_the_key_that_chooses_the_por
     [
         {"ports_taken": (9618, 9619)},  # taken by the pool itself
         {"subnets": {"lab": ("10.73.8.0/24",)}},  # too late to refuse: the pool runs with it
-        {"services": {}, "stored": replace(CLUSTER, subnet="10.99.0.0/16")},  # nothing runs yet
-        {"subnets": {"six": ("fd00::/8",)}, "services": {}},
-        {"subnets": {"near": ("10.72.0.0/16", "10.74.0.0/16")}, "services": {}},
+        {"subnets": {"six": ("fd00::/8",)}, "has_services": False},
+        {"subnets": {"near": ("10.72.0.0/16", "10.74.0.0/16")}, "has_services": False},
     ],
 )
 def test_preflight_lets_pass_what_is_no_conflict(changes: dict[str, Any]) -> None:
-    plan.check(CLUSTER, replace(RUNNING, **changes))
+    plan.check_machine(CLUSTER, **{**OURS, **changes})
 
 
 def test_a_foreign_swarm_is_refused_before_its_ports_are_complained_about() -> None:
     with pytest.raises(SwarmOwnershipError):
-        plan.check(CLUSTER, replace(RUNNING, swarm_cluster=None, services={}, ports_taken=(9618,)))
-
-
-# -- networking, failed ---------------------------------------------------------------------------------------------
+        plan.check_machine(CLUSTER, **{**OURS, "swarm_cluster": None, "has_services": False, "ports_taken": (9618,)})
 
 
 @pytest.mark.parametrize(
-    ("wanted", "ipvs", "mode"),
-    [("auto", True, "vip"), ("auto", False, "dnsrr"), ("vip", True, "vip"), ("dnsrr", True, "dnsrr")],
+    ("stored", "says"),
+    [
+        ({"subnet": "10.99.0.0/16"}, "subnet: the running pool has 10.99.0.0/16, the file says 10.73.0.0/16"),
+        ({"execute_dir": "/x"}, "execute_dir: the running pool has /x"),
+        ({"encrypted": True}, "encrypted: the running pool has True, the file says False"),
+        ({"queue": Queue(path="/srv/q")}, "queue.path: the running pool has /srv/q"),
+    ],
 )
-def test_networking_follows_the_file_and_then_the_kernel(wanted: Any, ipvs: bool, mode: str) -> None:
-    assert plan.networking(Cluster(networking=wanted), ipvs=ipvs) == mode
+def test_what_can_not_change_while_the_pool_is_up_is_refused_and_only_then(stored: dict[str, Any], says: str) -> None:
+    seen = replace(RUNNING, stored=replace(CLUSTER, **stored))
+    with pytest.raises(UsageError) as caught:
+        plan.check_change(CLUSTER, seen)
+    assert says in caught.value.message
+    assert "swarmhpc down" in caught.value.hint
+    plan.check_change(CLUSTER, replace(seen, services={}))  # nothing runs yet
 
 
-def test_vip_without_ipvs_is_a_usage_error_with_the_command_that_loads_it() -> None:
-    with pytest.raises(UsageError, match="no IPVS") as caught:
-        plan.networking(Cluster(networking="vip"), ipvs=False)
+@pytest.mark.parametrize(
+    "seen",
+    [
+        FRESH,
+        RUNNING,
+        replace(RUNNING, stored=None),
+        # What may change in a running pool.
+        replace(RUNNING, stored=replace(CLUSTER, queue=Queue(machine="n2"), drain_timeout_s=5, networking="vip")),
+    ],
+)
+def test_a_file_that_changes_nothing_fixed_passes(seen: Observed) -> None:
+    plan.check_change(CLUSTER, seen)
+
+
+# -- networking, address pool, failed -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wanted", "without_ipvs", "running", "mode"),
+    [
+        ("auto", (), None, "vip"),
+        ("auto", ("n1",), None, "dnsrr"),
+        ("vip", (), None, "vip"),
+        ("dnsrr", (), None, "dnsrr"),
+        # A running pool stays as it is: a machine more or less does not restart everything.
+        ("auto", ("n4",), "vip", "vip"),
+        ("auto", (), "dnsrr", "dnsrr"),
+        ("auto", ("n4",), "dnsrr", "dnsrr"),
+        ("auto", (), "vip", "vip"),
+        # Unless the file asks for it.
+        ("vip", (), "dnsrr", "vip"),
+        ("dnsrr", (), "vip", "dnsrr"),
+    ],
+)
+def test_networking_follows_the_file_then_the_running_pool_then_the_kernels(
+    wanted: Any, without_ipvs: tuple[str, ...], running: str | None, mode: str
+) -> None:
+    assert plan.networking(Cluster(networking=wanted), without_ipvs=without_ipvs, running=running) == mode
+
+
+@pytest.mark.parametrize(
+    ("machines", "says"),
+    [
+        ((), "networking: vip, but this kernel has no IPVS"),
+        ((Machine("n1", "10.0.0.1"),), "but the kernel of n1, n2 has no IPVS"),
+    ],
+)
+def test_vip_without_ipvs_is_a_usage_error_with_the_command_that_loads_it(
+    machines: tuple[Machine, ...], says: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan.networking(Cluster(networking="vip", machines=machines), without_ipvs=("n1", "n2"))
+    assert says in caught.value.message
     assert "modprobe ip_vs" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("subnet", "taken", "pool"),
+    [
+        ("10.73.0.0/16", (), "10.0.0.0/16"),
+        ("10.73.0.0/16", ("10.0.2.0/24",), "10.201.0.0/16"),
+        ("10.73.0.0/16", ("10.0.0.0/8",), "172.29.0.0/16"),
+        ("10.0.0.0/16", (), "10.201.0.0/16"),  # the pool's own network counts, too
+        ("10.73.0.0/16", ("10.0.0.0/8", "172.16.0.0/12"), "192.168.224.0/20"),
+        ("10.73.0.0/16", ("fd00::/8",), "10.0.0.0/16"),
+    ],
+)
+def test_the_swarms_address_pool_avoids_what_the_machines_use(subnet: str, taken: tuple[str, ...], pool: str) -> None:
+    assert plan.address_pool(subnet, taken) == pool
+
+
+def test_where_every_address_pool_clashes_that_is_said_with_what_was_tried() -> None:
+    with pytest.raises(UsageError, match=r"10\.0\.0\.0/16, .*192\.168\.224\.0/20") as caught:
+        plan.address_pool("10.73.0.0/16", ("0.0.0.0/1", "128.0.0.0/1"))
+    assert "--default-addr-pool" in caught.value.hint
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(8, 30)), max_size=6))
+def test_an_address_pool_never_overlaps_a_network_that_is_there(networks: list[tuple[int, int]]) -> None:
+    taken = [str(ipaddress.IPv4Network(n, strict=False)) for n in networks]
+    try:
+        pool = plan.address_pool("10.73.0.0/16", taken)
+    except UsageError:
+        return
+    chosen = ipaddress.IPv4Network(pool)
+    assert not any(chosen.overlaps(ipaddress.IPv4Network(t)) for t in ("10.73.0.0/16", *taken))
 
 
 def test_a_failed_phase_keeps_the_kind_of_error_and_its_own_hint() -> None:
@@ -244,4 +309,4 @@ def test_a_failed_phase_without_a_hint_says_that_up_goes_on_from_there() -> None
 
 def test_facts_and_steps_can_not_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        FRESH.ipvs = False  # type: ignore[misc]
+        FRESH.context_ready = True  # type: ignore[misc]

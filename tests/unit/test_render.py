@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
+import math
 import re
 from dataclasses import replace
 from typing import Any
 
+import hypothesis
 import jinja2
 import pytest
 import yaml
@@ -16,8 +18,8 @@ from hypothesis import strategies as st
 
 from swarmhpc import state
 from swarmhpc.cluster import render as module
-from swarmhpc.cluster.render import ClassPlan, Rendered, RenderFacts, interface_pattern, render, size_classes
-from swarmhpc.config import Cluster, ExecutorClass, JobPolicy, Ports, Volume
+from swarmhpc.cluster.render import ClassPlan, NodeSize, Rendered, RenderFacts, interface_pattern, render, size_classes
+from swarmhpc.config import Cluster, ExecutorClass, JobPolicy, Ports, Queue, Volume
 
 CLASSES = (ClassPlan("executors", 2, 2, 1024), ClassPlan("big", 1, 4, 4096))
 FACTS = RenderFacts(
@@ -76,7 +78,7 @@ def settings(text: str) -> dict[str, str]:
 def test_auto_is_an_equal_share_of_what_the_machine_can_spare(
     classes: tuple[ExecutorClass, ...], cpus: int, memory_mib: int, sizes: list[tuple[int, int]]
 ) -> None:
-    planned = size_classes(Cluster(executors=classes), node_cpus=cpus, node_memory_mib=memory_mib)
+    planned = size_classes(Cluster(executors=classes), [NodeSize(cpus, memory_mib)])
     assert [(c.cpus, c.memory_mib) for c in planned] == sizes
     assert [(c.name, c.replicas) for c in planned] == [(c.name, c.replicas) for c in classes]
 
@@ -91,21 +93,105 @@ def test_classes_of_auto_size_never_get_more_memory_than_the_machine_has(
 ) -> None:
     """Over machines that have the least share (128 MiB) for each of 32 replicas."""
     classes = tuple(ExecutorClass(f"c{i}", n) for i, n in enumerate(replicas))
-    planned = size_classes(Cluster(executors=classes), node_cpus=cpus, node_memory_mib=memory_mib)
+    planned = size_classes(Cluster(executors=classes), [NodeSize(cpus, memory_mib)])
     assert sum(c.replicas * c.memory_mib for c in planned) <= memory_mib - max(512, memory_mib // 4)
     assert min(c.memory_mib for c in planned) >= (256 if memory_mib >= 256 * 32 + 4096 else 128)
     assert min(c.cpus for c in planned) >= 1
 
 
 def test_many_replicas_on_a_small_machine_stay_within_its_memory() -> None:
-    [planned] = size_classes(Cluster(executors=(ExecutorClass("a", 8),)), node_cpus=2, node_memory_mib=1024)
+    [planned] = size_classes(Cluster(executors=(ExecutorClass("a", 8),)), [NodeSize(2, 1024)])
     assert planned.replicas * planned.memory_mib <= 1024
 
 
 def test_an_auto_class_shares_only_what_the_fixed_classes_leave() -> None:
     classes = (ExecutorClass("big", 1, memory_mib=7168), ExecutorClass("a", 1))
-    planned = size_classes(Cluster(executors=classes), node_cpus=4, node_memory_mib=8192)
+    planned = size_classes(Cluster(executors=classes), [NodeSize(4, 8192)])
     assert sum(c.replicas * c.memory_mib for c in planned) <= 8192
+
+
+SSD = {"disk": "ssd"}
+BIG, SMALL = NodeSize(8, 16384), NodeSize(2, 4096)
+
+
+@pytest.mark.parametrize(
+    ("classes", "nodes", "sizes"),
+    [
+        # Each node gets its share of the replicas, rounded up; the smallest node decides.
+        ((ExecutorClass("a", 3),), (BIG, BIG, BIG), [(8, 12288)]),
+        ((ExecutorClass("a", 4),), (BIG, BIG, BIG), [(4, 6144)]),
+        ((ExecutorClass("a", 2),), (BIG, SMALL), [(2, 3072)]),
+        ((ExecutorClass("a", 6),), (BIG, SMALL, BIG), [(1, 1536)]),
+        # Only the nodes that a class may run on count for it, and only there it takes something.
+        ((ExecutorClass("a", 1, placement=(("disk", "ssd"),)),), (SMALL, NodeSize(8, 16384, SSD)), [(8, 12288)]),
+        (
+            (ExecutorClass("a", 2), ExecutorClass("b", 1, placement=(("disk", "ssd"),))),
+            (BIG, NodeSize(8, 16384, SSD)),
+            [(4, 6144), (4, 6144)],
+        ),
+        (
+            (ExecutorClass("a", 2), ExecutorClass("b", 1, 6, 8192, (("disk", "ssd"),))),
+            (BIG, NodeSize(8, 16384, SSD)),
+            [(2, 4096), (6, 8192)],
+        ),
+        # A node has more labels than were asked for; all that were asked for must be there.
+        (
+            (ExecutorClass("a", 1, placement=(("disk", "ssd"), ("room", "1"))),),
+            (NodeSize(1, 2048, SSD), NodeSize(4, 8192, {**SSD, "room": "1", "x": "y"})),
+            [(4, 6144)],
+        ),
+        # No node yet that it could run on: a size that every node has.
+        ((ExecutorClass("a", 1, placement=(("disk", "ssd"),)),), (BIG, SMALL), [(2, 3072)]),
+    ],
+)
+def test_over_several_nodes_auto_is_the_least_share_of_the_nodes_that_a_class_may_run_on(
+    classes: tuple[ExecutorClass, ...], nodes: tuple[NodeSize, ...], sizes: list[tuple[int, int]]
+) -> None:
+    planned = size_classes(Cluster(executors=classes), nodes)
+    assert [(c.cpus, c.memory_mib) for c in planned] == sizes
+    assert [c.placement for c in planned] == [c.placement for c in classes]
+
+
+_PLACEMENTS = st.sampled_from([(), (("disk", "ssd"),), (("room", "1"),), (("disk", "ssd"), ("room", "1"))])
+_NODES = st.builds(
+    NodeSize,
+    st.integers(64, 512),
+    st.integers(16384, 2**20),
+    st.sampled_from([{}, SSD, {"room": "1"}, {**SSD, "room": "1"}]),
+)
+
+
+@given(
+    classes=st.lists(st.tuples(st.integers(0, 12), _PLACEMENTS, st.booleans()), min_size=1, max_size=4),
+    nodes=st.lists(_NODES, min_size=1, max_size=5),
+)
+def test_no_node_ever_has_to_give_more_than_it_can_spare(
+    classes: list[tuple[int, tuple[tuple[str, str], ...], bool]], nodes: list[NodeSize]
+) -> None:
+    """Over nodes that have the least share for every replica, which Swarm spreads evenly over those that fit."""
+    executors = tuple(
+        ExecutorClass(f"c{i}", replicas, 1 if fixed else None, 128 if fixed else None, placement)
+        for i, (replicas, placement, fixed) in enumerate(classes)
+    )
+    planned = size_classes(Cluster(executors=executors), nodes)
+    used = [[0, 0] for _ in nodes]
+    for c in planned:
+        assert c.cpus >= 1
+        assert c.memory_mib >= 128
+        fits = [i for i, n in enumerate(nodes) if all(n.labels.get(k) == v for k, v in c.placement)]
+        for i in fits:
+            most = math.ceil(c.replicas / len(fits))
+            used[i][0] += most * c.cpus
+            used[i][1] += most * c.memory_mib
+    for node, (cpus, memory_mib) in zip(nodes, used, strict=True):
+        assert cpus <= node.cpus
+        assert memory_mib <= node.memory_mib - node.memory_mib // 4
+
+
+def test_a_label_counts_in_upper_and_lower_case_as_it_does_for_swarm() -> None:
+    classes = (ExecutorClass("a", 2, placement=(("disk", "SSD"),)), ExecutorClass("b", 2))
+    planned = size_classes(Cluster(executors=classes), [NodeSize(8, 16384, SSD)])
+    assert [c.memory_mib for c in planned] == [3072, 3072]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +283,36 @@ def test_the_access_point_stays_with_its_queue(networking: Any) -> None:
     assert stack()["volumes"]["queue"]["name"] == "swarmhpc_queue"
 
 
+@pytest.mark.parametrize(("networking", "central_manager_stays"), [("vip", False), ("dnsrr", True)])
+def test_a_queue_on_a_shared_filesystem_lets_the_access_point_move_where_the_mesh_finds_it(
+    networking: Any, central_manager_stays: bool
+) -> None:
+    loaded = stack(Cluster(queue=Queue(path="/nfs/queue")), networking=networking)
+    daemons = {n: loaded["services"][n] for n in ("central-manager", "access-point")}
+    assert daemons["access-point"]["volumes"] == ["/nfs/queue:/var/spool/condor"]
+    assert "volumes" not in loaded
+    # Without the mesh, clients look at one node only: whatever holds the queue, both stay there.
+    assert {"placement" in d["deploy"] for d in daemons.values()} == {central_manager_stays}
+
+
+@pytest.mark.parametrize("networking", ["vip", "dnsrr"])
+def test_only_classes_with_a_placement_are_constrained_and_to_all_of_its_labels(networking: Any) -> None:
+    classes = (CLASSES[0], replace(CLASSES[1], placement=(("disk", "ssd"), ("room", "a/1"))))
+    found = services(classes=classes, networking=networking)
+    assert "placement" not in found["executors"]["deploy"]
+    wanted = ["node.labels.disk == ssd", "node.labels.room == a/1"]
+    assert found["big"]["deploy"]["placement"] == {"constraints": wanted}
+    assert "placement" not in found["janitor"]["deploy"], "every node is cleaned up"
+
+
+@pytest.mark.parametrize("networking", ["vip", "dnsrr"])
+@pytest.mark.parametrize(("encrypted", "options"), [(True, {"encrypted": "true"}), (False, None)])
+def test_the_overlay_is_encrypted_when_the_file_says_so(
+    networking: Any, encrypted: bool, options: dict[str, str] | None
+) -> None:
+    assert stack(Cluster(encrypted=encrypted), networking=networking)["networks"]["pool"].get("driver_opts") == options
+
+
 def test_only_the_two_daemons_publish_a_port_and_it_is_the_same_inside_and_outside() -> None:
     cluster = Cluster(ports=Ports(20001, 20002))
     found = services(cluster)
@@ -216,6 +332,7 @@ def test_daemons_are_pinned_to_the_overlays_subnet() -> None:
     assert (common["NETWORK_INTERFACE"], common["PRIVATE_NETWORK_INTERFACE"]) == ("10.99.*", "10.99.*")
 
 
+@hypothesis.settings(deadline=None)  # the first rendering loads jinja2 and yaml
 @given(st.sampled_from(["cm", "ap", "janitor", "executors", "a", "central-manager-1"]))
 def test_a_host_name_is_unique_per_task_and_never_a_service_name(name: str) -> None:
     found = services(classes=(ClassPlan(name, 1, 1, 512), ClassPlan("other", 1, 1, 512)))
@@ -357,6 +474,10 @@ def test_replicas_are_no_change_of_a_section() -> None:
         (Cluster(), {"image": "swarmhpc/pool:new"}, {*DAEMONS, *EXECUTORS}),
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], memory_mib=8192))}, {"big"}),
         (Cluster(subnet="10.99.0.0/16"), {}, {*DAEMONS, *EXECUTORS}),
+        (Cluster(encrypted=True), {}, {*DAEMONS, *EXECUTORS}),
+        (Cluster(queue=Queue(path="/nfs/q")), {}, {"access-point"}),
+        (Cluster(queue=Queue(machine="n2")), {}, set()),  # a label of the node
+        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], placement=(("disk", "ssd"),)))}, {"big"}),
     ],
 )
 def test_a_change_marks_the_services_it_touches_and_no_other(
