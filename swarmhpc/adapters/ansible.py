@@ -64,7 +64,7 @@ class HostResult:
     plan: tuple[str, ...] = ()
 
 
-def version(variables: Mapping[str, object]) -> str:
+def version(variables: Mapping[str, object], *, manager: bool) -> str:
     """Twelve hex digits that change when the playbooks or what they are told do. A machine's record holds the one it
     was prepared with."""
     top = state.assets("ansible")
@@ -73,6 +73,7 @@ def version(variables: Mapping[str, object]) -> str:
         if path.suffix in {".py", ".yml"} and "__pycache__" not in path.parts:
             digest.update(path.relative_to(top).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     told = {key: value for key, value in variables.items() if key not in {"apt_options", "purge"}}
+    told["manager"] = manager
     digest.update(json.dumps(told, sort_keys=True).encode())
     return digest.hexdigest()[:12]
 
@@ -190,6 +191,7 @@ def inventory(targets: Iterable[Target], variables: Mapping[str, object], *, kno
     for t in targets:
         become = os.geteuid() != 0 if t.local else t.user != "root"
         host: dict[str, object] = {"swarmhpc_manager": t.manager, "ansible_become": become}
+        host["swarmhpc_version"] = version(variables, manager=t.manager)
         if t.local:
             host |= {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         else:
@@ -200,7 +202,6 @@ def inventory(targets: Iterable[Target], variables: Mapping[str, object], *, kno
             host |= {"ansible_ssh_private_key_file": t.key} if t.key else {}
         hosts[t.name] = {key: literally(value) for key, value in host.items()}
     shared = {f"swarmhpc_{key}": literally(value) for key, value in variables.items()}
-    shared["swarmhpc_version"] = Literally(version(variables))
     if known_hosts:
         shared["ansible_ssh_common_args"] = Literally(f"-o UserKnownHostsFile={shlex.quote(known_hosts)}")
     return yaml.dump({"all": {"vars": shared, "hosts": hosts}}, Dumper=Dumper, allow_unicode=True)

@@ -478,6 +478,38 @@ class Engine:
         with self._asked(f"docker volume rm {name}"):
             self._client.volumes.get(name).remove()
 
+    def volume_create(self, name: str, labels: Mapping[str, str]) -> None:
+        """Makes an empty local volume; one that is there already stays as it is."""
+        with self._asked(f"docker volume create {name}"):
+            self._client.volumes.create(name, labels=dict(labels))
+
+    @contextlib.contextmanager
+    def volume_reader(self, name: str, image: str, *, cluster: str) -> Iterator[Iterator[bytes]]:
+        """A volume's content as a tar stream below `volume/`, with owners (numbers) and modes."""
+        with self._asked(f"reading volume {name}"), self._beside_volume(name, image, cluster) as container:
+            stream, _ = container.get_archive("/volume")
+            yield stream
+
+    def volume_fill(self, name: str, image: str, chunks: Iterator[bytes], *, cluster: str) -> None:
+        """Unpacks what `volume_reader` of another engine gave into a volume of this one."""
+        with self._asked(f"filling volume {name}"), self._beside_volume(name, image, cluster) as container:
+            container.put_archive("/", chunks)
+
+    @contextlib.contextmanager
+    def _beside_volume(self, name: str, image: str, cluster: str) -> Iterator[Any]:
+        """A container that has the volume at /volume and never runs: enough for `docker cp`."""
+        container = self._client.containers.create(
+            image,
+            ["true"],
+            network_mode="none",
+            labels={LABEL_CLUSTER: cluster},
+            volumes={name: {"bind": "/volume", "mode": "rw"}},
+        )
+        try:
+            yield container
+        finally:
+            container.remove(force=True)
+
     def network_subnets(self) -> dict[str, list[str]]:
         """Every network of this engine with its IPv4 and IPv6 subnets."""
         with self._asked("docker network ls"):
@@ -599,52 +631,6 @@ class Engine:
         with self._asked(f"{self.machine} docker load".lstrip()):
             loaded = self._client.images.load(chunks())
         return [t for i in loaded for t in i.tags]
-
-    # -- nodes and volumes (for `swarmhpc node`) ------------------------------------------------------------------
-
-    def node_details(self) -> dict[str, tuple[str, str]]:
-        """Node id to its engine's version and, for a manager, `leader`, `reachable`, `unreachable` (else nothing)."""
-        with self._asked("docker node ls"):
-            raw = self._client.api.nodes()
-        found = {}
-        for a in raw:
-            status = a.get("ManagerStatus") or {}
-            rank = "leader" if status.get("Leader") else status.get("Reachability", "")
-            version = ((a.get("Description") or {}).get("Engine") or {}).get("EngineVersion", "")
-            found[str(a["ID"])] = (str(version), str(rank))
-        return found
-
-    def volume_create(self, name: str, labels: Mapping[str, str]) -> None:
-        """Makes an empty local volume; one that is there already stays as it is."""
-        with self._asked(f"docker volume create {name}"):
-            self._client.volumes.create(name, labels=dict(labels))
-
-    @contextlib.contextmanager
-    def volume_reader(self, name: str, image: str, *, cluster: str) -> Iterator[Iterator[bytes]]:
-        """A volume's content as a tar stream below `volume/`, with owners (numbers) and modes."""
-        with self._asked(f"reading volume {name}"), self._beside_volume(name, image, cluster) as container:
-            stream, _ = container.get_archive("/volume")
-            yield stream
-
-    def volume_fill(self, name: str, image: str, chunks: Iterator[bytes], *, cluster: str) -> None:
-        """Unpacks what `volume_reader` of another engine gave into a volume of this one."""
-        with self._asked(f"filling volume {name}"), self._beside_volume(name, image, cluster) as container:
-            container.put_archive("/", chunks)
-
-    @contextlib.contextmanager
-    def _beside_volume(self, name: str, image: str, cluster: str) -> Iterator[Any]:
-        """A container that has the volume at /volume and never runs: enough for `docker cp`."""
-        container = self._client.containers.create(
-            image,
-            ["true"],
-            network_mode="none",
-            labels={LABEL_CLUSTER: cluster},
-            volumes={name: {"bind": "/volume", "mode": "rw"}},
-        )
-        try:
-            yield container
-        finally:
-            container.remove(force=True)
 
 
 def _image(a: Mapping[str, Any]) -> Image:

@@ -37,6 +37,14 @@ def default_address() -> str:
         return str(s.getsockname()[0])
 
 
+def ipv4(name: str) -> str | None:
+    """The IPv4 address that a name (or an address) stands for here; None where nobody knows it."""
+    try:
+        return socket.gethostbyname(name)
+    except OSError:
+        return None
+
+
 def port_taken(port: int) -> bool:
     """Whether something listens on this TCP port of this machine."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as s:

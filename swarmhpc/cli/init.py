@@ -39,7 +39,7 @@ def init(
     if not hosts and (user, key, port) != (None, None, None):
         raise UsageError("--user, --key and --port are about HOSTs, and none is named", hint="swarmhpc init HOST…")
     text = init_file.file_text(
-        init_file.read_hosts(hosts or []), user=user, port=port, key=key and _independent_of_here(key)
+        init_file.read_hosts(hosts or []), user=user, port=port, key=key and independent_of_here(key)
     )
     path = file or Path(config.FILE_NAME)
     try:
@@ -61,7 +61,7 @@ def init(
     output.say(f"Next: look through it, then swarmhpc up{f' -f {path}' if file else ''}")
 
 
-def _independent_of_here(key: str) -> str:
+def independent_of_here(key: str) -> str:
     """The path of a key that is right in every directory: below ``~`` as written, else absolute."""
     if key.startswith("~"):
         return key

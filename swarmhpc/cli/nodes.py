@@ -12,6 +12,7 @@ import typer
 
 from swarmhpc.cli import output
 from swarmhpc.cli.cluster import DryRun, File, Json, bring_up, cluster_fleet, left_out
+from swarmhpc.cli.init import independent_of_here
 from swarmhpc.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def add(
     cluster = cluster or stored or config.Cluster(name=pool)
     new = file_edits.new_machines(
         cluster, wanted, name=name, address=address, role=_role(role), labels=labels, user=user, port=port,
-        key=key and _independent(key),
+        key=key and independent_of_here(key),
     )  # fmt: skip
     larger, added = file_edits.with_machines(cluster, new)
     if there := [m.name for m in new if m not in added]:
@@ -300,12 +301,6 @@ def _role(word: str | None) -> Literal["manager", "worker"] | None:
     if word is None:
         return None
     raise UsageError(f"--role: wanted worker or manager, saw {word}", hint="--role worker")
-
-
-def _independent(key: str) -> str:
-    from swarmhpc.cli.init import _independent_of_here
-
-    return _independent_of_here(key)
 
 
 def _say_what_to_write(path: Path, before: Cluster, larger: Cluster, added: Sequence[Machine]) -> None:

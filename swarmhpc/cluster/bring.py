@@ -40,7 +40,7 @@ class Brought:
 def observe(fleet: Fleet, cluster: Cluster) -> View:
     """Asks every machine and the Swarm; decides. Changes nothing."""
     image = images.reference(cluster)
-    seen = members.look(fleet, cluster, image=image, recipe=ansible.version(variables(cluster)))
+    seen = members.look(fleet, cluster, image=image, recipe=recipe(cluster))
     manager = fleet.manager(cluster.name)
     nodes = tuple(manager.nodes()) if manager else ()
     old = stored_cluster(manager) if manager else None
@@ -138,9 +138,16 @@ def known_hosts(cluster: Cluster) -> str | None:
     return None if named is None else str(Path(named).expanduser())
 
 
+def recipe(cluster: Cluster) -> dict[str, str]:
+    """What a machine's preparation must be to count, by its role."""
+    told = variables(cluster)
+    return {role: ansible.version(told, manager=role == "manager") for role in ("manager", "worker")}
+
+
 def variables(cluster: Cluster) -> dict[str, object]:
     """What the playbooks need to know of the pool."""
     return {
+        "swarm_peers": sorted({ip for m in cluster.machines if (ip := machine.ipv4(m.address))}),
         "pool_ports": [cluster.ports.central_manager, cluster.ports.access_point],
         "execute_dir": cluster.execute_dir,
         "encrypted": cluster.encrypted,

@@ -98,7 +98,9 @@ def apply(
     )
     progress.done("removed")
     progress.start("leftovers")
-    troubled |= failures(each(p.engines, lambda name: _clean(fleet, p, name, progress)))
+    troubled |= failures(
+        each(p.engines, lambda n: clean(p.engines[n], pool, p.cluster, "this machine" if fleet.alone else n, progress))
+    )
     if manager is not None:
         _until(
             lambda: [n for n in manager.network_subnets() if n == f"{pool}_pool"],
@@ -125,24 +127,22 @@ def apply(
     return troubled
 
 
-def _clean(fleet: Fleet, p: DownPlan, name: str, progress: Progress) -> None:
-    """Containers and the execute directory of one machine."""
-    engine = p.engines[name]
-    for c in engine.containers(f"{state.LABEL_CLUSTER}={p.pool}"):
+def clean(engine: Engine, pool: str, cluster: Cluster | None, where: str, progress: Progress) -> None:
+    """Removes what the pool left on one machine (`where`, in words): containers and the execute directory."""
+    for c in engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
         engine.container_remove(c.id)
-    image = _helper_image(engine, p.cluster)
-    if image is None or p.cluster is None:
+    image = _helper_image(engine, cluster)
+    if image is None or cluster is None:
         return
     # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
-    folder = PurePosixPath(p.cluster.execute_dir)
+    folder = PurePosixPath(cluster.execute_dir)
     above = str(folder.parent.parent)
     script = f'rm -rf "/above/{folder.parent.name}/{folder.name}" || exit'
     if folder.parent.name == "swarmhpc":
         script += '; rmdir "/above/swarmhpc" 2>/dev/null || true'
     try:
-        engine.run_once(image, ["sh", "-c", script], cluster=p.pool, binds={above: "/above"})
+        engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
     except EngineError as e:
-        where = "this machine" if fleet.alone else name
         progress.notice(f"{folder} is left on {where} ({e.message}); remove it: rm -r {folder}")
 
 
@@ -155,7 +155,7 @@ def _leave(p: DownPlan, manager: Engine, progress: Progress) -> dict[str, SwarmH
         facts = engine.facts()
         if facts.swarm_state != "inactive" and facts.node_id in own:
             engine.swarm_leave()
-            _remove_bridge(engine, progress)
+            remove_bridge(engine, progress)
 
     roles = {name: e.facts().is_manager for name, e in p.engines.items()}
     troubled = failures(each([n for n, is_manager in roles.items() if not is_manager], leave))
@@ -173,6 +173,9 @@ def _undo(fleet: Fleet, p: DownPlan, cluster: Cluster, progress: Progress) -> di
         known_hosts=bring.known_hosts(cluster),
         on_host=lambda name, text: progress.detail(f"{name}: {text}"),
     )
+    for name, result in results.items():
+        for finding in result.findings:
+            progress.notice(f"{name}: {finding}")
     return {
         name: MachineError(
             f"machine {name}: its preparation could not be undone: {r.message}", hint="swarmhpc down --purge"
@@ -209,7 +212,7 @@ def _helper_image(engine: Engine, cluster: Cluster | None) -> str | None:
     return next((name for name in [*wanted, *images.own_tags(engine)] if engine.image(name) is not None), None)
 
 
-def _remove_bridge(engine: Engine, progress: Progress) -> None:
+def remove_bridge(engine: Engine, progress: Progress) -> None:
     """Removes the bridge that a Swarm leaves behind. Its last endpoint (the ingress sandbox's) goes a moment after the
     Swarm, or never where the Swarm lived for seconds only (seen with engine 20.10.24): then it is taken off."""
     deadline = time.monotonic() + 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from swarmhpc.adapters import ansible, command, machine
+from swarmhpc.adapters import command, machine
 from swarmhpc.adapters.docker import Engine
 from swarmhpc.cluster import bring, images, lab_probes, lab_ways, members, up
 from swarmhpc.cluster.doctor import access
@@ -39,7 +39,7 @@ def observe(fleet: Fleet, cluster: Cluster, progress: Progress) -> LabFacts:
         now_s=time.time(),
         docker_command=command.found("docker"),
         image=image,
-        seen=members.look(fleet, cluster, image=image, recipe=ansible.version(bring.variables(cluster))),
+        seen=members.look(fleet, cluster, image=image, recipe=bring.recipe(cluster)),
         access=access(cluster.name),
         local=next((n for n, remote in fleet.remotes.items() if remote.local), ""),
     )

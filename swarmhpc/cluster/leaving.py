@@ -360,8 +360,7 @@ def _leave(fleet: Fleet, manager: Engine, s: Situation, r: Row, answer: Answer |
     engine = fleet.engine(r.name)
     if engine.facts().swarm_state != "inactive":
         return  # it has joined somebody else's
-    leftovers = down.DownPlan(s.pool, s.cluster, None, {r.name: engine}, {}, (), ())
-    down._clean(fleet, leftovers, r.name, progress)
-    down._remove_bridge(engine, progress)
+    down.clean(engine, s.pool, s.cluster, r.name, progress)
+    down.remove_bridge(engine, progress)
     for volume in engine.volumes(s.pool):
         progress.notice(f"volume {volume} is left on {r.name}: docker volume rm {volume} deletes it there")

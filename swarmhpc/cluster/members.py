@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -61,8 +60,8 @@ class Decision:
 # -- looking --------------------------------------------------------------------------------------------------------
 
 
-def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: str) -> dict[str, Seen]:
-    """Asks every machine, all at once. `recipe`: what a machine's preparation must be to count."""
+def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: Mapping[str, str]) -> dict[str, Seen]:
+    """Asks every machine, all at once. `recipe`: what a machine's preparation must be to count, by its role."""
     by_name = {m.name: m for m in fleet.machines}
 
     def one(name: str) -> Seen:
@@ -76,7 +75,9 @@ def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: str) -> dict[str
             address = _advertised(machine, facts)
         except SwarmHpcError as e:
             return Seen(machine, error=e)
-        seen = Seen(machine, address, facts, is_prepared=not cluster.prepare or f'"{recipe}"' in facts.prepared)
+        seen = Seen(
+            machine, address, facts, is_prepared=not cluster.prepare or f'"{recipe[machine.role]}"' in facts.prepared
+        )
         if not facts.engine_version:
             return seen
         try:
@@ -105,13 +106,12 @@ def _look_engine(seen: Seen, fleet: Fleet, image: str) -> Seen:
 
 def _advertised(machine: Machine, facts: MachineFacts) -> str:
     """The machine's address as the other nodes reach it. Raises MachineError where the machine does not have it."""
-    try:
-        ip = socket.gethostbyname(machine.address)
-    except OSError as e:
+    ip = here.ipv4(machine.address)
+    if ip is None:
         raise MachineError(
-            f"machine {machine.name}: the name {machine.address} has no IPv4 address ({e.strerror})",
+            f"machine {machine.name}: the name {machine.address} has no IPv4 address here",
             hint="give an address: in swarmhpc.yaml",
-        ) from e
+        )
     if ip in facts.addresses and not ipaddress.ip_address(ip).is_loopback:
         return ip
     own = ", ".join(a for a in facts.addresses if not ipaddress.ip_address(a).is_loopback)

@@ -104,7 +104,6 @@ def observe(fleet: Fleet, file: Cluster | None, pool: str | None) -> tuple[Engin
         stored,
         file or stored,
         manager.nodes(),
-        manager.node_details(),
         services=services,
         tasks=manager.tasks(),
         slots=slots(owner),
@@ -141,13 +140,12 @@ def table(
     stored: Cluster,
     file: Cluster,
     nodes: Sequence[Node],
-    details: Mapping[str, tuple[str, str]],
     *,
     services: Sequence[Service],
     tasks: Sequence[Task],
     slots: Sequence[Slot] | None,
 ) -> tuple[Row, ...]:
-    """Machines in the order of the file, then the other nodes. `details`: as `Engine.node_details` gives them."""
+    """Machines in the order of the file, then the other nodes."""
     executor_services = {s.id for s in services if s.labels.get(state.LABEL_ROLE) == state.EXECUTOR}
     node_of_task = {t.id: t.node_id for t in tasks}
     executors = Counter(t.node_id for t in tasks if t.is_up and t.service_id in executor_services)
@@ -157,14 +155,13 @@ def table(
     jobs = Counter(node_of_task.get(s.task, "") for s in slots or () if s.job_id and not s.partitionable)
 
     def row(node: Node, name: str) -> Row:
-        version, rank = details.get(node.id, ("", ""))
         return Row(
             name=name,
             id=node.id,
             hostname=node.name,
             address=node.address,
             role=node.role,
-            is_leader=rank == "leader",
+            is_leader=node.manager_status == "leader",
             state=node.state,
             availability=node.availability,
             cpus=node.cpus,
@@ -173,7 +170,7 @@ def table(
             executors=executors[node.id],
             draining=draining[node.id],
             jobs=None if slots is None else jobs[node.id],
-            engine_version=version,
+            engine_version=node.engine_version,
             in_file=not file.machines or name in {m.name for m in file.machines},
             holds_queue=node.labels.get(state.LABEL_QUEUE_NODE) == stored.name,
         )

@@ -18,6 +18,8 @@ from testinfra.host import Host
 from tests.lab.machines import Lab
 from tests.lab.network import LabError
 
+FIGURES: list[str] = []
+"""What tests measured, one line each; printed at the end."""
 _lab: Lab | None = None  # for the report of a failure
 
 
@@ -78,3 +80,11 @@ def pytest_runtest_makereport(
     if report.failed and _lab is not None:
         report.sections.append(("the machines' consoles and journals", str(_lab.collect_logs(item.name))))
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures, also when everything passed."""
+    if FIGURES:
+        terminalreporter.write_sep("-", "measured in the virtual lab")
+        for line in FIGURES:
+            terminalreporter.write_line(line)

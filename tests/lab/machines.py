@@ -98,8 +98,7 @@ class Lab:
 
     def known(self) -> list[Machine]:
         """All that have a disk."""
-        found = [machine(p.name) for p in (self.folder / "machines").glob("n*")]
-        return sorted(found, key=lambda m: m.number)
+        return sorted(machines([p.name for p in (self.folder / "machines").glob("n*")]), key=lambda m: m.number)
 
     def running(self) -> list[Machine]:
         return [m for m in self.known() if self._group(m)]

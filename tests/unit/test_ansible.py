@@ -113,20 +113,21 @@ def test_a_mistyped_variable_is_refused_before_anything_runs() -> None:
 def test_the_version_changes_with_the_playbooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "ansible"
     shutil.copytree(TOP, copy)
-    before = ansible.version({})
+    before = ansible.version({}, manager=True)
     monkeypatch.setattr(state, "assets", lambda _: copy)
-    assert ansible.version({}) == before
+    assert ansible.version({}, manager=True) == before
     (copy / "README.md").write_text("other words")
-    assert ansible.version({}) == before
+    assert ansible.version({}, manager=True) == before
     with (copy / "roles/machine/tasks/prepare.yml").open("a") as file:
         file.write("# more\n")
-    assert ansible.version({}) != before
+    assert ansible.version({}, manager=True) != before
 
 
 def test_the_version_changes_with_what_a_machine_becomes_and_not_with_how_it_gets_there() -> None:
-    before = ansible.version({"pool_ports": [9618]})
-    assert ansible.version({"pool_ports": [9700]}) != before
-    assert ansible.version({"pool_ports": [9618], "apt_options": "A=b", "purge": True}) == before
+    before = ansible.version({"pool_ports": [9618]}, manager=True)
+    assert ansible.version({"pool_ports": [9700]}, manager=True) != before
+    assert ansible.version({"pool_ports": [9618]}, manager=False) != before
+    assert ansible.version({"pool_ports": [9618], "apt_options": "A=b", "purge": True}, manager=True) == before
 
 
 # ------------------------------------------------------------------------------------------------ the adapter's output

@@ -116,8 +116,8 @@ SERVICES = [service("executors", state.EXECUTOR), service("ap", state.ACCESS_POI
 def table(
     stored: Cluster, file: Cluster, seen: list[Node], tasks: list[Task], slots: list[Slot] | None
 ) -> dict[str, Row]:
-    details = {"id-n1": ("26.1.5", "leader")}
-    rows = nodes.table(stored, file, seen, details, services=SERVICES, tasks=tasks, slots=slots)
+    told = [replace(n, engine_version="26.1.5", manager_status="leader") if n.id == "id-n1" else n for n in seen]
+    rows = nodes.table(stored, file, told, services=SERVICES, tasks=tasks, slots=slots)
     return {r.name: r for r in rows}
 
 

@@ -1,0 +1,435 @@
+"""A pool over several machines with real IPVS, real ssh, real Ansible; driven through the command as a person would.
+
+The tests tell one story and are in its order: bare machines, `up`, work, accidents, changes, `down`. Each prints the
+figures it measured.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from testinfra.host import Host
+
+from swarmhpc import config, context
+from swarmhpc.adapters.condor import Pool, Slot
+from swarmhpc.adapters.docker import Engine, Node
+from swarmhpc.cluster import fleet as fleets
+from swarmhpc.errors import SwarmHpcError
+from tests.command_line import TOP, Cli, until
+from tests.lab.conftest import FIGURES
+from tests.lab.machines import Lab
+
+POOL = "labpool"
+NAMES = ("n1", "n2", "n3")  # three managers; n1 holds the queue
+FOURTH = "n4"
+Inspect = Callable[[str], Host]
+PLAIN = "executable = /bin/sh\ntransfer_executable = false\noutput = out.$(Process)\n"
+IMAGE = "universe = docker\ndocker_image = debian\n" + PLAIN
+
+
+def cluster_file(lab: Lab, *, managers: tuple[str, ...] = NAMES, workers: tuple[str, ...] = (), more: str = "") -> str:
+    machines = [f"  {n}: {{address: {lab.machine(n).address}, role: manager}}" for n in managers]
+    machines += [f"  {n}: {{address: {lab.machine(n).address}, labels: {{disk: ssd}}}}" for n in workers]
+    return (
+        f"name: {POOL}\nssh: {{key: {lab.key}, known_hosts: {lab.known_hosts}}}\nmachines:\n"
+        + "\n".join(machines)
+        + "\nexecutors:\n  executors: {replicas: 3, cpus: 1, memory: 384MiB}\n"
+        + more
+        + "drain_timeout: 15m\n"
+    )
+
+
+@pytest.fixture(scope="session")
+def admin(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The administrator's own machine: this one, which is no node."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "swarmhpc.yaml").write_text(cluster_file(lab))
+    return Cli(folder, tmp_path_factory.mktemp("home") / "config")
+
+
+@pytest.fixture(scope="session")
+def pool(admin: Cli) -> Iterator[Cli]:
+    """The usable pool. Its image comes from this machine's engine, which has it or builds it first."""
+    admin.ok("images", "build", timeout_s=1500)
+    started = time.monotonic()
+    done = admin.ok("up", timeout_s=1800)
+    figure("up, from three bare machines to a usable pool", time.monotonic() - started)
+    FIGURES.extend(f"           {line}" for line in done.err.splitlines() if line.startswith("["))
+    yield admin
+
+
+@pytest.fixture
+def person(pool: Cli, tmp_path: Path) -> Iterator[Cli]:
+    somebody = Cli(tmp_path, pool.config_home)
+    yield somebody
+    for job in json.loads(somebody.run("q", "--json").out or "[]"):
+        somebody.run("rm", job["id"])
+
+
+def figure(what: str, seconds: float) -> None:
+    FIGURES.append(f"{seconds:7.1f} s  {what}")
+
+
+class Watch:
+    """The pool as the collector and the Swarm have it, asked through nodes that live."""
+
+    def __init__(self, pool: Cli, lab: Lab, through: str) -> None:
+        known = context._read(json.loads((pool.config_home / "swarmhpc" / POOL / "context.json").read_text()))
+        token = (pool.config_home / "swarmhpc" / POOL / "tokens.d" / "token").read_text().strip()
+        self._home = pool.config_home / f"through-{through}"
+        self._known, self._token = replace(known, address=lab.machine(through).address, others=()), token
+        cluster = config.load(pool.cwd / "swarmhpc.yaml")
+        self._fleet = fleets.Fleet([m for m in cluster.machines if m.name == through])
+        self._through = through
+
+    def slots(self) -> list[Slot]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_CONFIG_HOME", str(self._home))
+            context.save(self._known, self._token)
+            return Pool(self._known).slots()
+
+    def executors(self) -> list[str]:
+        """Nodes with a registered executor, one entry an executor; nothing while the collector is silent."""
+        try:
+            return sorted(s.node for s in self.slots() if s.partitionable)
+        except SwarmHpcError:
+            return []
+
+    @property
+    def engine(self) -> Engine:
+        return self._fleet.engine(self._through)
+
+    def nodes(self) -> dict[str, Node]:
+        return {n.name: n for n in self.engine.nodes()}
+
+    def home_of(self, role: str) -> str:
+        """The machine that runs the central manager or the access point; empty while nobody does."""
+        names = {n.id: n.name for n in self.engine.nodes()}
+        for service in self.engine.services(POOL):
+            if service.labels.get("swarmhpc.role") == role:
+                return next((names[t.node_id] for t in self.engine.tasks(service.id) if t.is_up), "")
+        return ""
+
+    def close(self) -> None:
+        self._fleet.close()
+
+
+@pytest.fixture
+def watch(pool: Cli, lab: Lab) -> Iterator[Callable[[str], Watch]]:
+    made: list[Watch] = []
+
+    def through(name: str) -> Watch:
+        made.append(Watch(pool, lab, name))
+        return made[-1]
+
+    yield through
+    for w in made:
+        w.close()
+
+
+def start_jobs(person: Cli, count: int, seconds: int) -> str:
+    """Plain jobs, one for each executor; returns their cluster once all run."""
+    text = PLAIN + f"arguments = \"-c 'sleep {seconds}; echo done'\"\nrequest_memory = 64M\nqueue {count}\n"
+    cluster = str(person.submit(text, "--json").json["clusters"][0]["cluster"])
+    until(
+        lambda: [j["status"] for j in jobs(person)].count("running") == count,
+        timeout_s=90,
+        what=f"{count} jobs running",
+    )
+    return cluster
+
+
+def jobs(person: Cli) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(person.run("q", "--json").out or "[]")
+    return found
+
+
+def finished(person: Cli, cluster: str, count: int, *, timeout_s: float) -> list[int]:
+    """Waits until all jobs are completed with exit code 0; how often each was begun."""
+    until(
+        lambda: [j["status"] for j in jobs(person)] == ["completed"] * count,
+        timeout_s=timeout_s,
+        what=f"all {count} jobs completed",
+    )
+    found = jobs(person)
+    assert [j["exit_code"] for j in found] == [0] * count
+    person.ok("fetch", cluster)
+    assert [(person.cwd / f"out.{i}").read_text() for i in range(count)] == ["done\n"] * count
+    return [j["attempts"] for j in found]
+
+
+# -- bare machines to a pool ----------------------------------------------------------------------------------------
+
+
+def test_three_bare_machines_become_a_pool_with_one_up(pool: Cli, inspect: Inspect) -> None:
+    for name in NAMES:
+        host = inspect(name)
+        assert host.package("docker.io").is_installed
+        assert host.service("docker").is_running
+        assert host.service("docker").is_enabled
+        modules = host.check_output("cat /proc/modules")
+        assert {"ip_vs", "vxlan", "overlay"} <= {line.split()[0] for line in modules.splitlines()}
+        assert "ip_vs" in host.file("/etc/modules-load.d/swarmhpc.conf").content_string
+        for port in (2377, 7946, 9618, 9619):
+            assert host.socket(f"tcp://{port}").is_listening, f"{name}: {port}"
+        execute = host.file("/var/lib/swarmhpc/execute")
+        assert execute.is_directory
+        assert (execute.user, execute.mode) == ("root", 0o755)
+        assert host.file("/etc/swarmhpc/prepared.json").is_file
+        assert "swarmhpc/pool" in host.check_output("docker images --format '{{.Repository}}'")
+
+
+def test_a_second_up_changes_nothing(pool: Cli) -> None:
+    started = time.monotonic()
+    again = pool.ok("up")
+    assert "nothing to do" in again.err
+    figure("up again, nothing to do", time.monotonic() - started)
+
+
+def test_the_node_list_names_all_managers_and_one_leader(pool: Cli) -> None:
+    rows = pool.ok("node", "list", "--json").json
+    assert [(r["name"], r["role"], r["state"]) for r in rows] == [(n, "manager", "ready") for n in NAMES]
+    assert sum(r["is_leader"] for r in rows) == 1
+    assert [r["name"] for r in rows if r["holds_queue"]] == ["n1"]
+
+
+def test_the_canonical_job_runs_through_every_nodes_address(pool: Cli, lab: Lab, tmp_path: Path) -> None:
+    """As somebody on a machine of their own, who knows one address and has a token."""
+    pool.ok("token", "create", "alice", "-o", tmp_path / "alice.token")
+    for name in NAMES:
+        folder = tmp_path / name
+        folder.mkdir()
+        alice = Cli(folder, folder / "config")
+        alice.ok("login", lab.machine(name).address, "--token-file", tmp_path / "alice.token")
+        text = (TOP / "examples" / "hosts.sub").read_text().replace("queue 10", "queue 2")
+        found = alice.results(text)
+        assert [j["exit_code"] for j in found] == [0, 0]
+
+
+def test_doctor_finds_nothing_wrong_and_packets_of_full_size_cross(pool: Cli) -> None:
+    done = pool.ok("doctor", "--json")
+    checks = done.json
+    assert [c for c in checks if c["status"] == "problem"] == []
+    assert any("1450" in c["seen"] or "cross" in c["seen"] for c in checks if c["status"] == "ok")
+
+
+# -- VIP and mesh on real IPVS --------------------------------------------------------------------------------------
+
+_SERVER = (
+    "use IO::Socket::INET; my $s=IO::Socket::INET->new(LocalPort=>8080,Listen=>9,ReuseAddr=>1) or die;"
+    "while(my $c=$s->accept){print $c $ENV{HOSTNAME}.qq(\\n); close $c}"
+)
+
+
+def test_both_replicas_answer_through_the_vip_and_the_mesh_on_a_node_without_one(
+    pool: Cli, lab: Lab, inspect: Inspect
+) -> None:
+    n1 = inspect("n1")
+    image = n1.check_output("docker images swarmhpc/pool --format '{{.Repository}}:{{.Tag}}'").splitlines()[0]
+    create = (
+        "docker network create -d overlay --attachable --subnet 10.99.0.0/24 proof && "
+        "docker service create -q --detach --no-resolve-image --name web --replicas 2 --network proof "
+        "--publish 8080:8080 --constraint node.hostname!=n3 --hostname 'web-{{.Task.Slot}}' "
+        f"--entrypoint perl {image} -e '{_SERVER}'"
+    )
+    loop = "for i in 1 2 3 4 5 6; do cat </dev/tcp/{}/8080; done"
+    inside = f"docker run --rm --network proof --entrypoint bash {image} -c '{loop.format('web')}'"
+    outside = ["bash", "-c", loop.format(lab.machine("n3").address)]
+
+    def through_the_mesh() -> set[str]:
+        done = subprocess.run(outside, capture_output=True, text=True, timeout=60, check=False)
+        return set(done.stdout.split())
+
+    both = {"web-1", "web-2"}
+    try:
+        lab.ssh("n1", create)
+        until(
+            lambda: set(lab.ssh("n2", inside, check=False).stdout.split()) == both,
+            timeout_s=120,
+            what="both replicas answer through the VIP",
+        )
+        assert lab.ssh("n3", "docker ps -q --filter name=web").stdout == ""
+        until(lambda: through_the_mesh() == both, timeout_s=60, what="both answer at the address of a node without one")
+    finally:
+        lab.ssh("n1", "docker service rm web", check=False)
+        until(
+            lambda: lab.ssh("n1", "docker network rm proof", check=False).returncode == 0,
+            timeout_s=60,
+            what="the network of the proof is gone",
+        )
+
+
+def test_services_of_the_pool_are_found_by_virtual_ips(pool: Cli, watch: Callable[[str], Watch]) -> None:
+    engine = watch("n1").engine
+    assert {engine.endpoint_mode(s.id) for s in engine.services(POOL)} == {"vip"}
+
+
+# -- accidents ------------------------------------------------------------------------------------------------------
+
+
+def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals(
+    pool: Cli, person: Cli, lab: Lab, watch: Callable[[str], Watch]
+) -> None:
+    """Its machine also is a manager of three and runs an executor: two accidents in one."""
+    n1 = watch("n1")
+    if n1.home_of("central-manager") == "n1":  # with the queue: that machine's death is another story
+        lab.ssh("n1", f"docker service update -q --detach --constraint-add node.hostname!=n1 {POOL}_central-manager")
+        until(lambda: n1.home_of("central-manager") not in ("", "n1"), timeout_s=60, what="central manager elsewhere")
+    until(lambda: n1.executors() == sorted(NAMES), timeout_s=60, what="an executor on each machine")
+    dies = n1.home_of("central-manager")
+    cluster = start_jobs(person, 3, 60)
+    lab.power_off(dies)
+    died = time.monotonic()
+    until(lambda: n1.nodes()[dies].state == "down", timeout_s=60, what="Swarm notices")
+    figure("central manager's machine off: Swarm notices", time.monotonic() - died)
+    until(lambda: n1.executors(), timeout_s=60, what="the collector answers")
+    figure("central manager's machine off: the collector answers again", time.monotonic() - died)
+    until(lambda: len(n1.executors()) == 3 and dies not in n1.executors(), timeout_s=60, what="all slots are back")
+    back_s = time.monotonic() - died
+    figure("central manager's machine off: all slots are back (by hand 83 s, wanted 45 s)", back_s)
+    assert back_s <= 60
+    attempts = finished(person, cluster, 3, timeout_s=400)
+    figure("central manager's machine off: its job has run again elsewhere", time.monotonic() - died)
+    assert sorted(attempts)[:2] == [1, 1], attempts  # only the job whose machine died was begun again
+    lab.boot([dies])
+    until(lambda: n1.nodes()[dies].state == "ready", timeout_s=90, what="the machine is a node again")
+    assert "nothing to do" in pool.ok("up").err
+    assert len(n1.executors()) == 3
+
+
+def test_a_node_cut_off_for_a_minute_comes_back_and_its_job_was_begun_once(
+    pool: Cli, person: Cli, lab: Lab, watch: Callable[[str], Watch]
+) -> None:
+    n1 = watch("n1")
+    until(lambda: len(n1.executors()) == 3, timeout_s=60, what="three executors")
+    cut = next(n for n in n1.executors() if n != "n1")
+    cluster = start_jobs(person, 3, 100)
+    lab.cut(cut)
+    began = time.monotonic()
+    try:
+        until(lambda: n1.nodes()[cut].state == "down", timeout_s=60, what="Swarm notices")
+        until(lambda: time.monotonic() - began >= 60, timeout_s=70, what="a minute")
+    finally:
+        lab.heal(cut)
+    healed = time.monotonic()
+    until(lambda: n1.nodes()[cut].state == "ready", timeout_s=90, what="the node is back")
+    figure("cut off for a minute: the node is back", time.monotonic() - healed)
+    assert finished(person, cluster, 3, timeout_s=400) == [1, 1, 1]
+    until(lambda: len(n1.executors()) == 3, timeout_s=120, what="no executor twice")
+    figure("cut off for a minute: three executors and no more are registered", time.monotonic() - healed)
+
+
+# -- changes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fourth_machine_joins_a_running_pool_and_takes_a_class_of_its_own(
+    pool: Cli, person: Cli, lab: Lab, watch: Callable[[str], Watch]
+) -> None:
+    lab.boot([FOURTH])
+    cluster = start_jobs(person, 2, 20)
+    started = time.monotonic()
+    added = pool.ok(
+        "node", "add", FOURTH, "--address", lab.machine(FOURTH).address, "--label", "disk=ssd", timeout_s=1200
+    )
+    figure("node add of a bare machine", time.monotonic() - started)
+    assert f"{FOURTH}:" in added.err  # the line for the file
+    assert finished(person, cluster, 2, timeout_s=200) == [1, 1]
+    more = "  big: {replicas: 1, cpus: 1, memory: 384MiB, placement: {disk: ssd}}\n"
+    (pool.cwd / "swarmhpc.yaml").write_text(cluster_file(lab, workers=(FOURTH,), more=more))
+    pool.ok("up")
+    n1 = watch("n1")
+    until(lambda: FOURTH in n1.executors(), timeout_s=60, what="the class big on the fourth machine")
+    assert [s.node for s in n1.slots() if s.class_name == "big"] == [FOURTH]
+
+
+def test_draining_waits_for_the_jobs_of_the_node(pool: Cli, person: Cli, watch: Callable[[str], Watch]) -> None:
+    """Longer than Swarm's own patience of a minute."""
+    text = (
+        PLAIN + "arguments = \"-c 'sleep 75; echo done'\"\nrequest_memory = 64M\n"
+        'requirements = SwarmHpcClass == "big"\nqueue\n'
+    )
+    cluster = str(person.submit(text, "--json").json["clusters"][0]["cluster"])
+    until(lambda: [j["status"] for j in jobs(person)] == ["running"], timeout_s=60, what="the job runs")
+    pool.ok("node", "drain", FOURTH, timeout_s=400)
+    assert finished(person, cluster, 1, timeout_s=30) == [1]
+    assert FOURTH not in watch("n1").executors()
+    again = pool.ok("node", "drain", FOURTH)
+    assert "nothing to do" in again.err
+    pool.ok("node", "activate", FOURTH)
+
+
+def test_a_worker_is_killed_and_removed_by_force(pool: Cli, lab: Lab, watch: Callable[[str], Watch]) -> None:
+    n1 = watch("n1")
+    until(lambda: FOURTH in n1.executors(), timeout_s=90, what="the class big is back")
+    lab.power_off(FOURTH)
+    until(lambda: n1.nodes()[FOURTH].state == "down", timeout_s=60, what="Swarm notices")
+    until(lambda: FOURTH not in n1.executors(), timeout_s=60, what="the collector forgets it")
+    refused = pool.run("node", "remove", FOURTH)
+    assert refused.code != 0
+    assert "--force" in refused.err
+    (pool.cwd / "swarmhpc.yaml").write_text(cluster_file(lab))
+    pool.ok("up")
+    pool.ok("node", "remove", FOURTH, "--force")
+    assert sorted(n1.nodes()) == sorted(NAMES)
+    assert "nothing to do" in pool.ok("up").err
+
+
+def test_the_node_with_the_queue_is_not_removed_without_a_word_where_the_queue_goes(pool: Cli) -> None:
+    refused = pool.run("node", "remove", "n1")
+    assert refused.code == 2
+    assert "--queue-to" in refused.err
+
+
+# -- bad input ------------------------------------------------------------------------------------------------------
+
+
+def test_machines_that_can_not_be_used_are_named_one_by_one_and_the_others_go_on(pool: Cli, lab: Lab) -> None:
+    good = (pool.cwd / "swarmhpc.yaml").read_text()
+    lab.boot([FOURTH])
+    address = lab.machine(FOURTH).address
+    wrong_key = pool.cwd / "wrong_key"
+    if not wrong_key.exists():
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(wrong_key)], check=True)
+    bad = f"  gone: {{address: 10.77.0.99}}\n  locked: {{address: {address}, ssh: {{key: {wrong_key}}}}}\n"
+    (pool.cwd / "swarmhpc.yaml").write_text(good.replace("\nexecutors:", "\n" + bad + "executors:", 1))
+    try:
+        seen = pool.run("up")
+        assert seen.code == 1
+        assert "machine gone (10.77.0.99) can't be reached over ssh" in seen.err
+        assert f"machine locked ({address}): ssh refuses user root with {wrong_key}" in seen.err
+        assert pool.run("status").code == 0
+        (pool.cwd / "swarmhpc.yaml").write_text(
+            good.replace("\nexecutors:", f"\n  poor: {{address: {address}, ssh: {{user: nosudo}}}}\nexecutors:", 1)
+        )
+        seen = pool.run("up")
+        assert seen.code == 1
+        assert f"machine poor ({address}): user nosudo may not become root without a password" in seen.err
+    finally:
+        (pool.cwd / "swarmhpc.yaml").write_text(good)
+    assert "nothing to do" in pool.ok("up").err
+
+
+# -- the end --------------------------------------------------------------------------------------------------------
+
+
+def test_down_takes_all_machines_apart_and_purge_leaves_them_as_they_were(pool: Cli, inspect: Inspect) -> None:
+    started = time.monotonic()
+    pool.ok("down", "--purge", timeout_s=900)
+    figure("down --purge of three machines", time.monotonic() - started)
+    for name in NAMES:
+        host = inspect(name)
+        assert not host.package("docker.io").is_installed
+        assert not host.file("/etc/swarmhpc").exists
+        assert not host.file("/etc/modules-load.d/swarmhpc.conf").exists
+        assert not host.file("/var/lib/swarmhpc").exists
+        assert not host.file("/var/lib/docker").exists
+        for port in (2377, 7946, 9618, 9619):
+            assert not host.socket(f"tcp://{port}").is_listening
+    assert "nothing to do" in pool.ok("down").err
