@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _CONFIGS = ("common", "central-manager", "access-point", "executor")
-LEASE_S = 120
-"""Job lease: how long after an executor vanished its job is taken to be lost (facts: Idle again at about 76 s)."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,7 @@ def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
         "pids_limit": cluster.jobs.pids_limit,
         "allow_host_network": cluster.jobs.allow_host_network,
         "docker_volumes": volumes,
-        "lease_s": LEASE_S,
+        "lease_s": state.JOB_LEASE_S,
         "negotiator_interval_s": 1 if executors <= 20 else 5,
     }
     configs: dict[str, str] = {}

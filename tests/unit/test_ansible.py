@@ -64,6 +64,7 @@ def test_a_machine_is_reached_as_its_target_says() -> None:
         "ansible_python_interpreter": ("unsafe", "/usr/bin/python3"),
         "ansible_become": True,
         "swarmhpc_manager": False,
+        "swarmhpc_version": ("unsafe", ansible.version({}, manager=False)),
     }
 
 
