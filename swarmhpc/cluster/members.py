@@ -140,7 +140,10 @@ def judge(
     """
     alone = not cluster.machines
     by_id = {n.id: n for n in nodes}
-    troubled = {name: e for name, s in seen.items() if (e := s.error or _unfit(cluster, s, by_id, networking))}
+    # A manager that has just started knows no leader yet; where the Swarm knows it, it is a node like any other.
+    ours = {name for name, s in seen.items() if s.engine is not None and s.engine.node_id in by_id}
+    errors = {n: (None if n in ours else s.error) or _unfit(cluster, s, by_id, networking) for n, s in seen.items()}
+    troubled = {name: e for name, e in errors.items() if e is not None}
     troubled |= _twins(seen, troubled)
     good = {name: s for name, s in seen.items() if name not in troubled}
     prepare = tuple(n for n, s in good.items() if not alone and (s.engine is None or not s.is_prepared))

@@ -419,6 +419,26 @@ def test_machines_that_can_not_be_used_are_named_one_by_one_and_the_others_go_on
 # -- the end --------------------------------------------------------------------------------------------------------
 
 
+def test_down_keeps_queue_images_and_preparation_and_up_brings_the_pool_back(
+    pool: Cli, person: Cli, inspect: Inspect
+) -> None:
+    held = PLAIN + "arguments = \"-c 'echo kept'\"\nhold = true\nqueue\n"
+    cluster = person.submit(held, "--json").json["clusters"][0]["cluster"]
+    started = time.monotonic()
+    pool.ok("down", "--now", timeout_s=600)
+    figure("down of three machines", time.monotonic() - started)
+    for name in NAMES:
+        host = inspect(name)
+        assert host.check_output("docker info --format '{{.Swarm.LocalNodeState}}'") == "inactive"
+        assert not host.file("/var/lib/swarmhpc/execute").exists
+        assert not host.interface("docker_gwbridge").exists
+        assert host.check_output("docker ps -aq") == ""
+    started = time.monotonic()
+    pool.ok("up", timeout_s=600)
+    figure("up, from three prepared machines to a usable pool", time.monotonic() - started)
+    assert [(j["id"], j["status"]) for j in jobs(person)] == [(f"{cluster}.0", "held")]
+
+
 def test_down_takes_all_machines_apart_and_purge_leaves_them_as_they_were(pool: Cli, inspect: Inspect) -> None:
     started = time.monotonic()
     pool.ok("down", "--purge", timeout_s=900)
