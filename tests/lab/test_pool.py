@@ -7,6 +7,7 @@ figures it measured.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ import pytest
 from testinfra.host import Host
 
 from swarmhpc import config, context
+from swarmhpc.adapters import ansible
 from swarmhpc.adapters.condor import Pool, Slot
 from swarmhpc.adapters.docker import Engine, Node
+from swarmhpc.cluster import bring
 from swarmhpc.cluster import fleet as fleets
 from swarmhpc.errors import SwarmHpcError
 from tests.command_line import TOP, Cli, until
@@ -193,6 +196,22 @@ def test_a_second_up_changes_nothing(pool: Cli) -> None:
     figure("up again, nothing to do", time.monotonic() - started)
 
 
+def test_preparing_a_prepared_machine_changes_nothing(pool: Cli) -> None:
+    """`up` asks only machines that need it; here Ansible is made to look."""
+    cluster = config.load(pool.cwd / "swarmhpc.yaml")
+    with fleets.opened(cluster.machines) as fleet:
+        started = time.monotonic()
+        results = ansible.run(
+            "prepare",
+            [bring.target(fleet, name) for name in NAMES],
+            variables=bring.variables(cluster),
+            known_hosts=bring.known_hosts(cluster),
+            on_host=lambda *_: None,
+        )
+    figure("Ansible over three prepared machines", time.monotonic() - started)
+    assert [(r.name, r.ok, r.changed) for r in results.values()] == [(n, True, 0) for n in NAMES]
+
+
 def test_the_node_list_names_all_managers_and_one_leader(pool: Cli) -> None:
     rows = pool.ok("node", "list", "--json").json
     assert [(r["name"], r["role"], r["state"]) for r in rows] == [(n, "manager", "ready") for n in NAMES]
@@ -211,6 +230,33 @@ def test_the_canonical_job_runs_through_every_nodes_address(pool: Cli, lab: Lab,
         text = (TOP / "examples" / "hosts.sub").read_text().replace("queue 10", "queue 2")
         found = alice.results(text)
         assert [j["exit_code"] for j in found] == [0, 0]
+
+
+def test_htcondors_own_tools_find_the_queue_through_the_collector_of_any_node(pool: Cli, lab: Lab) -> None:
+    """From outside, with nothing but a token and one address (any node's)."""
+    image = pool.ok("images", "list", "--json").json[0]["tags"][0]
+    token = pool.config_home / "swarmhpc" / POOL / "tokens.d" / "token"
+
+    def tool(*argv: str, stdin: str = "") -> str:
+        settings = {"COLLECTOR_HOST": f"{lab.machine('n3').address}:9618", "TRUST_DOMAIN": POOL, "UID_DOMAIN": POOL}
+        settings |= {"SEC_DEFAULT_AUTHENTICATION_METHODS": "IDTOKENS", "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
+        environment = [word for key, value in settings.items() for word in ("-e", f"_CONDOR_{key}={value}")]
+        mount = ["-v", f"{token}:/etc/condor/tokens.d/token:ro", "--network", "host", "-i", "--rm", "--entrypoint"]
+        command = ["docker", "run", *environment, *mount, argv[0], image, *argv[1:]]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert len(tool("condor_status", "-af", "Machine").split()) == 3
+    description = "executable = /bin/true\ntransfer_executable = false\nqueue\n"
+    said = tool("condor_submit", "-remote", f"access-point@{POOL}", "-", stdin=description)
+    number = said.rpartition("cluster ")[2].strip().rstrip(".")
+    until(
+        lambda: tool("condor_q", "-name", f"access-point@{POOL}", number, "-af", "JobStatus").strip() == "4",
+        timeout_s=120,
+        what="the job of condor_submit is completed",
+    )
+    tool("condor_rm", "-name", f"access-point@{POOL}", number)
 
 
 def test_doctor_finds_nothing_wrong_and_packets_of_full_size_cross(pool: Cli) -> None:
@@ -406,6 +452,12 @@ def test_machines_that_can_not_be_used_are_named_one_by_one_and_the_others_go_on
         assert f"machine locked ({address}): ssh refuses user root with {wrong_key}" in seen.err
         assert pool.run("status").code == 0
         (pool.cwd / "swarmhpc.yaml").write_text(
+            good.replace("\nexecutors:", f"\n  n4: {{address: {address}}}\nexecutors:", 1)
+        )
+        seen = pool.run("up")
+        assert seen.code == 1
+        assert re.search(r"machine n4.* Swarm", seen.err)  # it was removed by force and does not know
+        (pool.cwd / "swarmhpc.yaml").write_text(
             good.replace("\nexecutors:", f"\n  poor: {{address: {address}, ssh: {{user: nosudo}}}}\nexecutors:", 1)
         )
         seen = pool.run("up")
@@ -433,9 +485,12 @@ def test_down_keeps_queue_images_and_preparation_and_up_brings_the_pool_back(
         assert not host.file("/var/lib/swarmhpc/execute").exists
         assert not host.interface("docker_gwbridge").exists
         assert host.check_output("docker ps -aq") == ""
+    file = pool.cwd / "swarmhpc.yaml"
+    file.write_text(file.read_text() + "encrypted: true\n")
     started = time.monotonic()
     pool.ok("up", timeout_s=600)
-    figure("up, from three prepared machines to a usable pool", time.monotonic() - started)
+    figure("up, from three prepared machines to a usable pool (with an encrypted overlay)", time.monotonic() - started)
+    assert "proto esp" in inspect("n1").check_output("ip xfrm state")
     assert [(j["id"], j["status"]) for j in jobs(person)] == [(f"{cluster}.0", "held")]
 
 
