@@ -77,10 +77,13 @@ class Phases:
             self._status.start()
 
     def detail(self, text: str) -> None:
-        """Replaces the live line; nothing where there is no terminal."""
+        """Replaces the live line, or the live lines; nothing where there is no terminal."""
         if self._status is not None:
             width = max(20, err.width - len(self._phase) - 16)
-            shown = escape(text if len(text) <= width else text[: width - 1] + "…")
+            lines = [line if len(line) <= width else line[: width - 1] + "…" for line in text.splitlines() or [""]]
+            if len(lines) > 1:  # one line a machine
+                lines = ["", *(f"  {line}" for line in lines)]
+            shown = escape("\n".join(lines))
             self._status.update(f"{self._phase} {since(time.monotonic() - self._began).strip('[]')}  {shown}")
 
     def done(self, text: str) -> None:

@@ -108,7 +108,7 @@ def _prepare(fleet: Fleet, cluster: Cluster, view: View, progress: Progress) -> 
 
     def on_host(name: str, text: str) -> None:
         lines[name] = text
-        progress.detail("; ".join(f"{n}: {said}" for n, said in lines.items() if said))
+        progress.detail("\n".join(f"{n}: {said}" for n, said in lines.items()))
 
     results = ansible.run(
         "prepare", targets, variables=variables(cluster), known_hosts=known_hosts(cluster), on_host=on_host

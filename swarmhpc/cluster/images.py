@@ -75,7 +75,7 @@ def distribute(
         def bring(n: str) -> None:
             def count(sent_bytes: int) -> None:
                 sent[n] = sent_bytes
-                on_line("  ".join(f"{m} {100 * s // size} %" for m, s in sent.items()))
+                on_line("\n".join(f"{m}: {100 * s // size} % of {size // 2**20} MiB" for m, s in sent.items()))
 
             with file.open("rb") as stream:
                 left[n].images_load(stream, on_bytes=count)

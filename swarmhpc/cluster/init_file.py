@@ -102,6 +102,7 @@ def file_text(
     lines = {k: f"  #{k}: {default}" if ssh[k] is None else f"  {k}: {ssh[k]}" for k, default in defaults.items()}
     return _FILE.format(
         machines=_machines(hosts),
+        replicas=f"{f'    replicas: {min(len(hosts), 200)}' if hosts else '    #replicas: 2':<32}",
         **{k: f"{line:<31} " for k, line in lines.items()},
     )
 
@@ -172,7 +173,7 @@ ports:                          # TCP, on every machine
 
 executors:                      # class name: its executors
   executors:
-    #replicas: 2                # 0 to 200
+{replicas}# 0 to 200; one for each machine to begin with
     #cpus: auto                 # of each executor; auto: an equal share of the node's, at least 1
     #memory: auto               # with its unit; auto: an equal share of the node's
     #placement: {{}}              # only on nodes with these labels, for instance {{disk: ssd}}

@@ -11,7 +11,7 @@ import yaml
 
 from swarmhpc.cli.app import run
 from swarmhpc.cluster.init_file import file_text, read_hosts
-from swarmhpc.config import Cluster, Machine, Ssh, load, parse, to_mapping
+from swarmhpc.config import Cluster, ExecutorClass, Machine, Ssh, load, parse, to_mapping
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,8 @@ def test_names_alone_give_three_managers_and_workers() -> None:
             Machine("N3", "N3", "manager"),
             Machine("n4", "n4"),
             Machine("n5", "n5"),
-        )
+        ),
+        executors=(ExecutorClass("executors", replicas=5),),
     )
 
 
