@@ -33,6 +33,11 @@ IMAGE_REPOSITORY: Final = "swarmhpc/pool"
 BASE_IMAGE: Final = "debian:forky-slim"
 
 
+def queue_volume(pool: str) -> str:
+    """The volume with the pool's queue (stacks/pool.yml.j2)."""
+    return f"{pool}_queue"
+
+
 def short_hash(*parts: str) -> str:
     """Twelve hex digits that change when any part does."""
     digest = hashlib.sha256()

@@ -212,7 +212,7 @@ def move_queue(fleet: Fleet, manager: Engine, s: Situation, p: LeavePlan, progre
     service = next((x for x in manager.services(s.pool) if x.labels.get(state.LABEL_ROLE) == state.ACCESS_POINT), None)
     if service is None:
         raise EngineError(f"pool {s.pool} has no access point service", hint="swarmhpc up; then the same command again")
-    volume = f"{s.pool}_queue"
+    volume = state.queue_volume(s.pool)
     copies = s.queue_is_volume and not p.lost
     if copies and service.replicas:
         _check_room(fleet, s, new, volume, service.image)

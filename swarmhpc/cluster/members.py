@@ -33,6 +33,8 @@ class Seen:
     engine: EngineFacts | None = None
     swarm_pool: str | None = None
     has_image: bool = False
+    has_queue: bool = False
+    """Whether this machine has a volume with the pool's queue, perhaps from before a `down`."""
     is_prepared: bool = True
     error: SwarmHpcError | None = None
 
@@ -67,7 +69,7 @@ def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: Mapping[str, str
     def one(name: str) -> Seen:
         machine, remote = by_name[name], fleet.remotes[name]
         if fleet.alone:
-            seen = _look_engine(Seen(machine), fleet, image)
+            seen = _look_engine(Seen(machine), fleet, cluster, image)
             known = seen.engine.node_address if seen.engine is not None else ""
             return replace(seen, address=cluster.address or known or here.default_address())
         try:
@@ -81,7 +83,7 @@ def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: Mapping[str, str
         if not facts.engine_version:
             return seen
         try:
-            return _look_engine(seen, fleet, image)
+            return _look_engine(seen, fleet, cluster, image)
         except SwarmHpcError as e:
             return replace(seen, error=e)
 
@@ -92,10 +94,11 @@ def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: Mapping[str, str
     return {name: s for name, s in found.items() if isinstance(s, Seen)}
 
 
-def _look_engine(seen: Seen, fleet: Fleet, image: str) -> Seen:
+def _look_engine(seen: Seen, fleet: Fleet, cluster: Cluster, image: str) -> Seen:
     engine = fleet.engine(seen.machine.name)
     facts = engine.facts()
-    seen = replace(seen, engine=facts, has_image=engine.image(image) is not None)
+    has_queue = state.queue_volume(cluster.name) in engine.volumes(cluster.name)
+    seen = replace(seen, engine=facts, has_image=engine.image(image) is not None, has_queue=has_queue)
     if facts.swarm_state != "active" or not facts.is_manager:
         return seen
     try:
@@ -153,7 +156,7 @@ def judge(
     steps += [Step("image", f"{verb} image {image}" + ("" if alone else f" for machine {n}")) for n in images]
 
     node_of = nodes_of(seen, nodes)
-    queue = queue_machine(cluster, nodes, node_of, next(iter(seen), ""))
+    queue = queue_machine(cluster, seen, nodes)
     first = "" if nodes else _first(cluster, seen, troubled)
     if not alone and queue in troubled and queue not in node_of:
         e = troubled[queue]
@@ -196,11 +199,13 @@ def nodes_of(seen: Mapping[str, Seen], nodes: Sequence[Node]) -> dict[str, Node]
     return {name: n for name, n in by_label.items() if name not in answered} | by_engine
 
 
-def queue_machine(cluster: Cluster, nodes: Sequence[Node], node_of: Mapping[str, Node], fallback: str) -> str:
-    """The machine that holds the queue: the file's, else where it is already, else the first manager.
+def queue_machine(cluster: Cluster, seen: Mapping[str, Seen], nodes: Sequence[Node]) -> str:
+    """The machine that holds the queue: the file's, else where it is already (or was left by `down`), else the first
+    manager.
 
     Raises UsageError where the file moves it.
     """
+    node_of = nodes_of(seen, nodes)
     holder = next((n for n in nodes if n.labels.get(state.LABEL_QUEUE_NODE) == cluster.name), None)
     at = None if holder is None else next((m for m, n in node_of.items() if n.id == holder.id), _called(holder))
     wanted = cluster.queue.machine
@@ -209,8 +214,15 @@ def queue_machine(cluster: Cluster, nodes: Sequence[Node], node_of: Mapping[str,
             f"queue.machine: the queue is on {at}, the file says {wanted}; a queue does not move by itself",
             hint=f"queue: {{machine: {at}}} keeps it; swarmhpc node remove {at} --queue-to {wanted} moves it",
         )
+    left = [name for name, s in seen.items() if s.has_queue] if holder is None else []
+    if wanted is not None and left and wanted not in left and cluster.queue.path is None:
+        raise UsageError(
+            f"queue.machine: the file says {wanted}, but the pool's queue was left on {left[0]} when it went down",
+            hint=f"queue: {{machine: {left[0]}}} finds its jobs again; ssh {left[0]} docker volume rm "
+            f"{state.queue_volume(cluster.name)} deletes them",
+        )
     managers = [m.name for m in cluster.machines if m.role == "manager"]
-    return wanted or at or (managers[0] if managers else fallback)
+    return wanted or at or next(iter([*left, *managers, *seen]), "")
 
 
 def wanted_labels(

@@ -140,6 +140,7 @@ def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
         "revoked": facts.revoked,
         "encrypted": cluster.encrypted,
         "queue_path": cluster.queue.path,
+        "managers": len(cluster.managers),
         "execute_dir": cluster.execute_dir,
         "drain_timeout_s": cluster.drain_timeout_s,
         "pids_limit": cluster.jobs.pids_limit,

@@ -136,10 +136,9 @@ def _without_ipvs(fleet: Fleet, view: View) -> tuple[str, ...]:
 
 def _addresses(cluster: Cluster, view: View) -> tuple[str, tuple[str, ...]]:
     """Where clients connect: the address of the node with the queue (any in VIP mode), then those of the others."""
-    node_of = members.nodes_of(view.seen, view.nodes)
-    by_machine = {name: n.address for name, n in node_of.items()}
+    by_machine = {name: n.address for name, n in members.nodes_of(view.seen, view.nodes).items()}
     by_machine |= {name: s.address for name, s in view.seen.items() if s.address and name not in view.decision.troubled}
-    queue = members.queue_machine(cluster, view.nodes, node_of, next(iter(view.seen)))
+    queue = members.queue_machine(cluster, view.seen, view.nodes)
     address = by_machine.get(queue) or next(iter(by_machine.values()))
     listed = [by_machine[m.name] for m in cluster.machines if m.name in by_machine]
     return address, tuple(a for a in listed if a != address)

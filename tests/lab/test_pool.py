@@ -38,7 +38,8 @@ IMAGE = "universe = docker\ndocker_image = debian\n" + PLAIN
 
 
 def cluster_file(lab: Lab, *, managers: tuple[str, ...] = NAMES, workers: tuple[str, ...] = (), more: str = "") -> str:
-    machines = [f"  {n}: {{address: {lab.machine(n).address}, role: manager}}" for n in managers]
+    disk = {"n3": ", labels: {disk: hdd}"}
+    machines = [f"  {n}: {{address: {lab.machine(n).address}, role: manager{disk.get(n, '')}}}" for n in managers]
     machines += [f"  {n}: {{address: {lab.machine(n).address}, labels: {{disk: ssd}}}}" for n in workers]
     return (
         f"name: {POOL}\nssh: {{key: {lab.key}, known_hosts: {lab.known_hosts}}}\nmachines:\n"
@@ -232,25 +233,27 @@ def test_the_canonical_job_runs_through_every_nodes_address(pool: Cli, lab: Lab,
         assert [j["exit_code"] for j in found] == [0, 0]
 
 
-def test_htcondors_own_tools_find_the_queue_through_the_collector_of_any_node(pool: Cli, lab: Lab) -> None:
+def test_htcondors_own_tools_find_the_queue_through_the_collector_of_any_node(
+    pool: Cli, lab: Lab, tmp_path: Path
+) -> None:
     """From outside, with nothing but a token and one address (any node's)."""
     image = pool.ok("images", "list", "--json").json[0]["tags"][0]
     token = pool.config_home / "swarmhpc" / POOL / "tokens.d" / "token"
 
-    def tool(*argv: str, stdin: str = "") -> str:
+    def tool(*argv: str) -> str:
         settings = {"COLLECTOR_HOST": f"{lab.machine('n3').address}:9618", "TRUST_DOMAIN": POOL, "UID_DOMAIN": POOL}
         settings |= {"SEC_DEFAULT_AUTHENTICATION_METHODS": "IDTOKENS", "SEC_CLIENT_AUTHENTICATION_METHODS": "IDTOKENS"}
         environment = [word for key, value in settings.items() for word in ("-e", f"_CONDOR_{key}={value}")]
-        mount = ["-v", f"{token}:/etc/condor/tokens.d/token:ro", "--network", "host", "-i", "--rm", "--entrypoint"]
-        command = ["docker", "run", *environment, *mount, argv[0], image, *argv[1:]]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
+        mounts = ["-v", f"{token}:/etc/condor/tokens.d/token:ro", "-v", f"{tmp_path}:/work", "-w", "/work"]
+        command = ["docker", "run", "--rm", "--network", "host", *environment, *mounts, "--entrypoint", argv[0], image]
+        done = subprocess.run([*command, *argv[1:]], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     assert len(tool("condor_status", "-af", "Machine").split()) == 3
-    description = "executable = /bin/true\ntransfer_executable = false\nqueue\n"
-    said = tool("condor_submit", "-remote", f"access-point@{POOL}", "-", stdin=description)
-    number = said.rpartition("cluster ")[2].strip().rstrip(".")
+    (tmp_path / "job.sub").write_text("executable = /bin/true\ntransfer_executable = false\nqueue\n")
+    said = tool("condor_submit", "-terse", "-remote", f"access-point@{POOL}", "job.sub")
+    number = said.split(".")[0]
     until(
         lambda: tool("condor_q", "-name", f"access-point@{POOL}", number, "-af", "JobStatus").strip() == "4",
         timeout_s=120,
@@ -387,12 +390,16 @@ def test_a_fourth_machine_joins_a_running_pool_and_takes_a_class_of_its_own(
     figure("node add of a bare machine", time.monotonic() - started)
     assert f"{FOURTH}:" in added.err  # the line for the file
     assert finished(person, cluster, 2, timeout_s=200) == [1, 1]
-    more = "  big: {replicas: 1, cpus: 1, memory: 384MiB, placement: {disk: ssd}}\n"
-    (pool.cwd / "swarmhpc.yaml").write_text(cluster_file(lab, workers=(FOURTH,), more=more))
-    pool.ok("up")
     n1 = watch("n1")
-    until(lambda: FOURTH in n1.executors(), timeout_s=60, what="the class big on the fourth machine")
-    assert [s.node for s in n1.slots() if s.class_name == "big"] == [FOURTH]
+    for disk, node in (("hdd", "n3"), ("ssd", FOURTH)):  # a new class, then another placement for it
+        more = f"  big: {{replicas: 1, cpus: 1, memory: 384MiB, placement: {{disk: {disk}}}}}\n"
+        (pool.cwd / "swarmhpc.yaml").write_text(cluster_file(lab, workers=(FOURTH,), more=more))
+        pool.ok("up")
+        until(
+            lambda where=node: [s.node for s in n1.slots() if s.class_name == "big"] == [where],  # type: ignore[misc]
+            timeout_s=60,
+            what=f"the class big on {node}",
+        )
 
 
 def test_draining_waits_for_the_jobs_of_the_node(pool: Cli, person: Cli, watch: Callable[[str], Watch]) -> None:

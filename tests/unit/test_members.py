@@ -347,12 +347,12 @@ def test_a_node_that_has_just_joined_gets_its_labels_by_the_machines_own_word() 
 def test_the_queue_is_where_the_file_says_else_where_it_is_else_on_the_first_manager(
     queue: Queue, nodes: tuple[Node, ...], home: str
 ) -> None:
-    assert members.queue_machine(replace(LAB, queue=queue), nodes, members.nodes_of({}, nodes), "fallback") == home
+    assert members.queue_machine(replace(LAB, queue=queue), {}, nodes) == home
 
 
 def test_a_queue_of_another_pool_on_a_node_does_not_count() -> None:
     foreign = replace(NODES[1], labels={state.LABEL_MACHINE: "n2", state.LABEL_QUEUE_NODE: "other"})
-    assert members.queue_machine(LAB, (foreign,), members.nodes_of({}, (foreign,)), "fallback") == "n1"
+    assert members.queue_machine(LAB, {}, (foreign,)) == "n1"
 
 
 def test_a_queue_that_the_file_moves_is_refused_with_the_line_that_keeps_it() -> None:
