@@ -164,17 +164,6 @@ class Cluster:
         """The machines that manage the Swarm, in the order of the file."""
         return tuple(machine for machine in self.machines if machine.role == "manager")
 
-    def machine_named(self, name: str) -> Machine:
-        """The machine called `name`. Raises UsageError that lists the machines there are."""
-        for machine in self.machines:
-            if machine.name == name:
-                return machine
-        names = ", ".join(m.name for m in self.machines)
-        raise UsageError(
-            f"cluster {self.name} has no machine {name!r}; it has {names or 'none: it is on this machine alone'}",
-            hint=f"name one of: {names}" if names else f"list machines in {FILE_NAME}: swarmhpc init HOST…",
-        )
-
     def class_named(self, name: str) -> ExecutorClass:
         """The class called `name`. Raises UsageError that lists the classes there are."""
         for executor_class in self.executors:

@@ -27,7 +27,7 @@ _SPOOLING = 16
 
 _JOB_ATTRIBUTES = [
     "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "NumJobMatches", "QDate", "JobStartDate",
-    "JobCurrentStartDate", "CompletionDate", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode",
+    "JobCurrentStartDate", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode",
     "HoldReasonSubCode", "RemoteHost", "LastRemoteHost", "MachineAttrSwarmHpcClass0",
     "SwarmHpcOutput", "SwarmHpcError", "RequestMemory", "RequestCpus", "Cmd", "DockerImage",
 ]  # fmt: skip
@@ -64,7 +64,6 @@ class Job:
     attempts: int
     submitted_at: int
     started_at: int
-    completed_at: int
     exit_code: int | None
     exit_signal: int | None
     hold_reason: str
@@ -306,7 +305,6 @@ def _job(a: Mapping[str, Any]) -> Job:
         attempts=max(int(a.get("NumJobStarts", 0)), int(a.get("NumJobMatches", 0))),
         submitted_at=int(a.get("QDate", 0)),
         started_at=int(a.get("JobCurrentStartDate") or a.get("JobStartDate") or 0),
-        completed_at=int(a.get("CompletionDate", 0)),
         exit_code=int(a["ExitCode"]) if done and not signalled and "ExitCode" in a else None,
         exit_signal=int(a["ExitSignal"]) if done and signalled and "ExitSignal" in a else None,
         hold_reason=str(a.get("HoldReason", "")) if status == "held" and code != _SPOOLING else "",

@@ -44,7 +44,6 @@ for f in /proc/net/tcp /proc/net/tcp6; do
   while read -r _ local _ st _; do [ "$st" = 0A ] && echo "listens=${{local##*:}}"; done < $f
 done 2>/dev/null
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo cgroup=2 || echo cgroup=1
-df -Pk /var/lib 2>/dev/null | while read -r _ _ _ free _; do echo "disk=$free"; done
 echo "cpus=$(nproc)"
 while read -r key value _; do [ "$key" = MemTotal: ] && echo "memory=$value"; done < /proc/meminfo
 echo "clock=$(date +%s.%N)"
@@ -73,7 +72,6 @@ class MachineFacts:
     cgroup_version: str
     cpus: int
     memory_mib: int
-    disk_free_mib: int
     clock_skew_s: float
 
 
@@ -276,7 +274,6 @@ def parse_facts(text: str, *, ours_s: float) -> MachineFacts:
         if prefix:  # hexadecimal, little-endian (proc(5), /proc/net/route)
             ip = socket.inet_ntoa(int(to, 16).to_bytes(4, "little"))
             routes[f"{device} {ip}"] = f"{ip}/{prefix}"
-    disks = [int(d) for d in found.get("disk", ()) if d.isdigit()]
     clock = one("clock")
     return MachineFacts(
         hostname=one("hostname"),
@@ -292,6 +289,5 @@ def parse_facts(text: str, *, ours_s: float) -> MachineFacts:
         cgroup_version=one("cgroup"),
         cpus=number("cpus") or 1,
         memory_mib=number("memory") // 1024,
-        disk_free_mib=disks[0] // 1024 if disks else 0,
         clock_skew_s=float(clock) - ours_s if re.fullmatch(r"\d+\.\d+", clock) else 0.0,
     )

@@ -17,10 +17,6 @@ class Outcome:
     jobs: tuple[Job, ...]
     gone: tuple[str, ...]
 
-    def of(self, status: str) -> list[Job]:
-        """Those in one status."""
-        return [j for j in self.jobs if j.status == status]
-
     @property
     def failed(self) -> list[Job]:
         """Completed with another code than 0 or by a signal, held, or removed."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from swarmhpc.config import Cluster, ConfigError, ExecutorClass, Machine, Problem, Queue, Ssh, load, parse
-from swarmhpc.errors import UsageError
 
 LAB = Path(__file__).parents[2] / "examples" / "lab.yaml"
 
@@ -98,15 +97,6 @@ def test_an_odd_number_of_managers_up_to_seven_is_accepted(managers: int) -> Non
 
 def test_a_lab_may_have_hundreds_of_machines() -> None:
     assert len(machines("machines:\n" + "".join(f"  n{i}: 10.1.{i // 200}.{i % 200 + 1}\n" for i in range(300)))) == 300
-
-
-def test_a_machine_is_found_by_name_and_an_unknown_one_names_those_there_are() -> None:
-    cluster = Cluster(machines=(Machine("a", "10.1.0.1", "manager"), Machine("b", "10.1.0.2")))
-    assert cluster.machine_named("b").address == "10.1.0.2"
-    with pytest.raises(UsageError, match="cluster swarmhpc has no machine 'c'; it has a, b"):
-        cluster.machine_named("c")
-    with pytest.raises(UsageError, match="it has none: it is on this machine alone"):
-        Cluster().machine_named("c")
 
 
 # ---- one wrong thing: its line, its column, its key, part of its message, part of its hint

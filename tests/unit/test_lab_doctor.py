@@ -66,7 +66,6 @@ def facts_of(name: str) -> MachineFacts:
         cgroup_version="2",
         cpus=4,
         memory_mib=8192,
-        disk_free_mib=50_000,
         clock_skew_s=0.0,
     )
 

@@ -37,7 +37,6 @@ FACTS = MachineFacts(
     cgroup_version="2",
     cpus=4,
     memory_mib=8192,
-    disk_free_mib=9999,
     clock_skew_s=0.0,
 )
 ENGINE = EngineFacts(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarmhpc.jobs.description import expand, parse
@@ -463,6 +463,7 @@ _PIECES = st.sampled_from(
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(_PIECES, min_size=1, max_size=12).map("".join))
+@example("$(DOLLAR)F($(Cluster)$(DOLLAR)$(Cluster)")  # the number is there before $F( is looked at
 def test_any_dollars_survive_htcondors_own_expansion(raw: str) -> None:
     text = docker(f"arguments = {raw}")
     translation = run(text.replace("queue", "queue 2"))
