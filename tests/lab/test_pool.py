@@ -143,26 +143,26 @@ def start_jobs(person: Cli, count: int, seconds: int, *, more: str = "") -> str:
     text = PLAIN + more + f"arguments = \"-c 'sleep {seconds}; echo done'\"\nrequest_memory = 64M\nqueue {count}\n"
     cluster = str(person.submit(text, "--json").json["clusters"][0]["cluster"])
     until(
-        lambda: [j["status"] for j in jobs(person)].count("running") == count,
+        lambda: [j["status"] for j in jobs(person, cluster)].count("running") == count,
         timeout_s=90,
         what=f"{count} jobs running",
     )
     return cluster
 
 
-def jobs(person: Cli) -> list[dict[str, Any]]:
+def jobs(person: Cli, cluster: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(person.run("q", "--json").out or "[]")
-    return found
+    return [j for j in found if j["id"].startswith(f"{cluster}.")]
 
 
 def finished(person: Cli, cluster: str, count: int, *, timeout_s: float) -> list[int]:
     """Waits until all jobs are completed with exit code 0; how often each was begun."""
     until(
-        lambda: [j["status"] for j in jobs(person)] == ["completed"] * count,
+        lambda: [j["status"] for j in jobs(person, cluster)] == ["completed"] * count,
         timeout_s=timeout_s,
         what=f"all {count} jobs completed",
     )
-    found = jobs(person)
+    found = jobs(person, cluster)
     assert [j["exit_code"] for j in found] == [0] * count
     person.ok("fetch", cluster)
     assert [(person.cwd / f"out.{i}").read_text() for i in range(count)] == ["done\n"] * count
@@ -409,7 +409,7 @@ def test_draining_waits_for_the_jobs_of_the_node(pool: Cli, person: Cli, watch: 
         'requirements = SwarmHpcClass == "big"\nqueue\n'
     )
     cluster = str(person.submit(text, "--json").json["clusters"][0]["cluster"])
-    until(lambda: [j["status"] for j in jobs(person)] == ["running"], timeout_s=60, what="the job runs")
+    until(lambda: [j["status"] for j in jobs(person, cluster)] == ["running"], timeout_s=60, what="the job runs")
     pool.ok("node", "drain", FOURTH, timeout_s=400)
     assert finished(person, cluster, 1, timeout_s=30) == [1]
     assert FOURTH not in watch("n1").executors()
@@ -498,7 +498,7 @@ def test_down_keeps_queue_images_and_preparation_and_up_brings_the_pool_back(
     pool.ok("up", timeout_s=600)
     figure("up, from three prepared machines to a usable pool (with an encrypted overlay)", time.monotonic() - started)
     assert "proto esp" in inspect("n1").check_output("ip xfrm state")
-    assert [(j["id"], j["status"]) for j in jobs(person)] == [(f"{cluster}.0", "held")]
+    assert [(j["id"], j["status"]) for j in jobs(person, cluster)] == [(f"{cluster}.0", "held")]
 
 
 def test_down_takes_all_machines_apart_and_purge_leaves_them_as_they_were(pool: Cli, inspect: Inspect) -> None:
