@@ -155,6 +155,15 @@ def jobs(person: Cli, cluster: str) -> list[dict[str, Any]]:
     return [j for j in found if j["id"].startswith(f"{cluster}.")]
 
 
+def process_runs(lab: Lab, name: str, words: str) -> None:
+    """Waits until a job's own process runs there: the queue says so as soon as the executor has been asked."""
+    until(
+        lambda: lab.ssh(name, ["pgrep", "-xf", words], check=False).returncode == 0,
+        timeout_s=60,
+        what=f"{words} runs on {name}",
+    )
+
+
 def finished(person: Cli, cluster: str, count: int, *, timeout_s: float) -> list[int]:
     """Waits until all jobs are completed with exit code 0; how often each was begun."""
     until(
@@ -334,6 +343,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     until(lambda: n1.executors() == sorted(NAMES), timeout_s=60, what="an executor on each machine")
     dies = n1.home_of("central-manager")
     cluster = start_jobs(person, 3, 40, more="job_lease_duration = 60\n")  # the pool's own is two minutes
+    process_runs(lab, dies, "sleep 40")
     lab.power_off(dies)
     died = time.monotonic()
     until(lambda: n1.nodes()[dies].state == "down", timeout_s=60, what="Swarm notices")
@@ -360,6 +370,7 @@ def test_a_node_cut_off_for_a_minute_comes_back_and_its_job_was_begun_once(
     until(lambda: len(n1.executors()) == 3, timeout_s=60, what="three executors")
     cut = next(n for n in n1.executors() if n != "n1")
     cluster = start_jobs(person, 3, 100)
+    process_runs(lab, cut, "sleep 100")
     lab.cut(cut)
     began = time.monotonic()
     try:
