@@ -6,6 +6,7 @@ figures it measured.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -111,14 +112,23 @@ class Watch:
         return self._fleet.engine(self._through)
 
     def nodes(self) -> dict[str, Node]:
-        return {n.name: n for n in self.engine.nodes()}
+        """By name; none while the managers choose a new leader."""
+        try:
+            return {n.name: n for n in self.engine.nodes()}
+        except SwarmHpcError:
+            return {}
+
+    def state_of(self, name: str) -> str:
+        """`ready`, `down`, `unknown`; empty where nobody can say."""
+        return next((n.state for n in self.nodes().values() if n.name == name), "")
 
     def home_of(self, role: str) -> str:
         """The machine that runs the central manager or the access point; empty while nobody does."""
-        names = {n.id: n.name for n in self.engine.nodes()}
-        for service in self.engine.services(POOL):
-            if service.labels.get("swarmhpc.role") == role:
-                return next((names[t.node_id] for t in self.engine.tasks(service.id) if t.is_up), "")
+        with contextlib.suppress(SwarmHpcError):
+            names = {n.id: n.name for n in self.engine.nodes()}
+            for service in self.engine.services(POOL):
+                if service.labels.get("swarmhpc.role") == role:
+                    return next((names[t.node_id] for t in self.engine.tasks(service.id) if t.is_up), "")
         return ""
 
     def close(self) -> None:
@@ -346,7 +356,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     process_runs(lab, dies, "sleep 40")
     lab.power_off(dies)
     died = time.monotonic()
-    until(lambda: n1.nodes()[dies].state == "down", timeout_s=60, what="Swarm notices")
+    until(lambda: n1.state_of(dies) == "down", timeout_s=60, what="Swarm notices")
     figure("central manager's machine off: Swarm notices", time.monotonic() - died)
     until(lambda: n1.executors(), timeout_s=60, what="the collector answers")
     figure("central manager's machine off: the collector answers again", time.monotonic() - died)
@@ -358,7 +368,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     figure("central manager's machine off: its job (40 s, lease 60 s) has run again elsewhere", time.monotonic() - died)
     assert sorted(attempts)[:2] == [1, 1], attempts  # only the job whose machine died was begun again
     lab.boot([dies])
-    until(lambda: n1.nodes()[dies].state == "ready", timeout_s=90, what="the machine is a node again")
+    until(lambda: n1.state_of(dies) == "ready", timeout_s=90, what="the machine is a node again")
     assert "nothing to do" in pool.ok("up").err
     assert len(n1.executors()) == 3
 
@@ -374,12 +384,12 @@ def test_a_node_cut_off_for_a_minute_comes_back_and_its_job_was_begun_once(
     lab.cut(cut)
     began = time.monotonic()
     try:
-        until(lambda: n1.nodes()[cut].state == "down", timeout_s=60, what="Swarm notices")
+        until(lambda: n1.state_of(cut) == "down", timeout_s=60, what="Swarm notices")
         until(lambda: time.monotonic() - began >= 60, timeout_s=70, what="a minute")
     finally:
         lab.heal(cut)
     healed = time.monotonic()
-    until(lambda: n1.nodes()[cut].state == "ready", timeout_s=90, what="the node is back")
+    until(lambda: n1.state_of(cut) == "ready", timeout_s=90, what="the node is back")
     figure("cut off for a minute: the node is back", time.monotonic() - healed)
     assert finished(person, cluster, 3, timeout_s=400) == [1, 1, 1]
     until(lambda: len(n1.executors()) == 3, timeout_s=120, what="no executor twice")
@@ -433,7 +443,7 @@ def test_a_worker_is_killed_and_removed_by_force(pool: Cli, lab: Lab, watch: Cal
     n1 = watch("n1")
     until(lambda: FOURTH in n1.executors(), timeout_s=90, what="the class big is back")
     lab.power_off(FOURTH)
-    until(lambda: n1.nodes()[FOURTH].state == "down", timeout_s=60, what="Swarm notices")
+    until(lambda: n1.state_of(FOURTH) == "down", timeout_s=60, what="Swarm notices")
     until(lambda: FOURTH not in n1.executors(), timeout_s=60, what="the collector forgets it")
     refused = pool.run("node", "remove", FOURTH)
     assert refused.code != 0
