@@ -60,16 +60,15 @@ class Cli:
         return done
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        # A shell starts what it puts into the background deaf to Ctrl-C, and children inherit that: env(1) undoes it.
         return subprocess.Popen(
-            [sys.executable, "-m", "swarmhpc", *map(str, arguments)],
+            ["env", "--default-signal=INT", sys.executable, "-m", "swarmhpc", *map(str, arguments)],
             cwd=self.cwd,
             env=self.env(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # A shell starts what it puts into the background deaf to Ctrl-C, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def interrupt(self, process: subprocess.Popen[str]) -> Ran:
