@@ -28,7 +28,7 @@ EXECUTOR: Final = "executor"
 
 JOB_LEASE_S: Final = 120
 """How long an executor and its job may be out of reach before the job is taken to be lost. The starter's own lease is
-renewed every third of it, so a node that is cut off for a minute keeps its jobs (docs/decisions)."""
+renewed every third of it, so job and access point find each other again after a minute (docs/decisions/0012)."""
 IMAGE_REPOSITORY: Final = "swarmhpc/pool"
 BASE_IMAGE: Final = "debian:forky-slim"
 
