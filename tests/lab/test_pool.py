@@ -368,7 +368,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     figure("central manager's machine off: its job (40 s, lease 60 s) has run again elsewhere", time.monotonic() - died)
     assert sorted(attempts)[:2] == [1, 1], attempts  # only the job whose machine died was begun again
     lab.boot([dies])
-    until(lambda: n1.state_of(dies) == "ready", timeout_s=90, what="the machine is a node again")
+    until(lambda: n1.state_of(dies) == "ready", timeout_s=240, what="the machine is a node again")
     assert "nothing to do" in pool.ok("up").err
     assert len(n1.executors()) == 3
 
@@ -381,6 +381,7 @@ def test_a_node_cut_off_for_a_minute_comes_back_and_every_job_is_finished_once(
     n1 = watch("n1")
     until(lambda: len(n1.executors()) == 3, timeout_s=60, what="three executors")
     cut = next(n for n in n1.executors() if n != "n1")
+    elsewhere = sum(n != cut for n in n1.executors())  # after the last accident a node may have two executors
     cluster = start_jobs(person, 3, 100)
     process_runs(lab, cut, "sleep 100")
     lab.cut(cut)
@@ -391,10 +392,10 @@ def test_a_node_cut_off_for_a_minute_comes_back_and_every_job_is_finished_once(
     finally:
         lab.heal(cut)
     healed = time.monotonic()
-    until(lambda: n1.state_of(cut) == "ready", timeout_s=90, what="the node is back")
+    until(lambda: n1.state_of(cut) == "ready", timeout_s=240, what="the node is back")
     figure("cut off for a minute: the node is back", time.monotonic() - healed)
     attempts = finished(person, cluster, 3, timeout_s=400)
-    assert sorted(attempts)[:2] == [1, 1], attempts
+    assert sorted(attempts)[:elsewhere] == [1] * elsewhere, attempts
     assert max(attempts) <= 2, attempts
     until(lambda: len(n1.executors()) == 3, timeout_s=120, what="no executor twice")
     figure("cut off for a minute: three executors and no more are registered", time.monotonic() - healed)
