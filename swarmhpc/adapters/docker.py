@@ -66,6 +66,12 @@ class Task:
         return self.state == "running" and self.desired == "running"
 
     @property
+    def runs_still(self) -> bool:
+        """Its container may still do something, whatever is wanted of it: Swarm has not seen its end."""
+        ended = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
+        return bool(self.container_id) and self.state not in ended
+
+    @property
     def is_leaving(self) -> bool:
         """Shall stop and still runs: an executor that finishes its jobs."""
         return self.state in ("starting", "running") and self.desired in ("shutdown", "remove")

@@ -16,8 +16,6 @@ from swarmhpc.cluster.progress import Progress
 from swarmhpc.config import Cluster
 from swarmhpc.errors import EngineError, MachineError, SwarmHpcError, WaitTimeoutError
 
-_FINISHED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
-
 
 @dataclass(frozen=True)
 class DownPlan:
@@ -196,11 +194,11 @@ def _stop_executors(
 
     def left() -> list[str]:
         nonlocal asked
-        busy = [t for s in executors for t in engine.tasks(s.id) if t.container_id and t.state not in _FINISHED]
+        busy = [t for s in executors for t in engine.tasks(s.id) if t.runs_still]
         if busy and now and time.monotonic() - asked > 2:
             # The executors take no new jobs any more (Swarm has sent TERM); what runs goes back to the queue.
             asked = time.monotonic()
-            _evict(fleet, engine, pool)
+            evict(fleet, engine, pool, "-all")
         return [t.id for t in busy]
 
     _until(left, progress, what="executors still finishing their jobs", timeout_s=timeout_s)
@@ -229,10 +227,11 @@ def remove_bridge(engine: Engine, progress: Progress) -> None:
             return
 
 
-def _evict(fleet: Fleet, manager: Engine, pool: str) -> None:
+def evict(fleet: Fleet, manager: Engine, pool: str, *which: str) -> None:
+    """Sends running jobs back to the queue; `which`: condor_vacate_job's own words for them."""
     try:
         at, container = fleet.daemon(manager, pool, state.ACCESS_POINT)
-        at.execute(container, ["condor_vacate_job", "-fast", "-all"])
+        at.execute(container, ["condor_vacate_job", "-fast", *which])
     except SwarmHpcError:
         return  # no access point: nobody holds a claim that would keep an executor
 

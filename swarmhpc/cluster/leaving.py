@@ -16,8 +16,6 @@ from swarmhpc.cluster.progress import Progress
 from swarmhpc.config import Cluster, Machine
 from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError, WaitTimeoutError
 
-FINISHED = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
-"""Swarm's states of a task that runs nothing any more."""
 # Everything of a volume that must be the same after a copy: how many, how many bytes, and a digest over names, kinds,
 # modes, owners, link targets and contents.
 _CONTENTS = """
@@ -142,7 +140,7 @@ def _setting(manager: Engine, targets: Sequence[Row], availability: str) -> Call
 
 
 def _running(manager: Engine, node_ids: Mapping[str, str]) -> list[Task]:
-    return [t for t in manager.tasks() if t.node_id in node_ids and t.container_id and t.state not in FINISHED]
+    return [t for t in manager.tasks() if t.node_id in node_ids and t.runs_still]
 
 
 def _jobs(pool: str, tasks: Sequence[Task]) -> Mapping[str, int] | None:
@@ -187,9 +185,7 @@ def _evict(fleet: Fleet, manager: Engine, pool: str, hosts: Sequence[str]) -> No
         return
     # RemoteHost is slot1_1@HOST. A host name holds no letter that means something in an expression.
     constraint = f'regexp("@({"|".join(hosts)})([.]|$)", RemoteHost) =?= true'
-    with contextlib.suppress(SwarmHpcError):
-        at, container = fleet.daemon(manager, pool, state.ACCESS_POINT)
-        at.execute(container, ["condor_vacate_job", "-fast", "-constraint", constraint])
+    down.evict(fleet, manager, pool, "-constraint", constraint)
 
 
 def _many(count: int, what: str) -> str:
@@ -221,7 +217,7 @@ def move_queue(fleet: Fleet, manager: Engine, s: Situation, p: LeavePlan, progre
             manager.scale(service.id, 0)
             progress.detail("the access point stops")
             bring.wait(
-                lambda: [t.id for t in manager.tasks(service.id) if t.container_id and t.state not in FINISHED],
+                lambda: [t.id for t in manager.tasks(service.id) if t.runs_still],
                 "the access point stops",
                 timeout_s=120,
             )

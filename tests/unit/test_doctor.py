@@ -17,22 +17,17 @@ from swarmhpc.cluster.doctor import Access, Check, Facts, judge
 from swarmhpc.config import Cluster, Ports
 from swarmhpc.config import Image as ImageKeys
 from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError
+from tests.unit import samples
 
 NOW_S = 1_800_000_000
-ENGINE = EngineFacts(
+ENGINE = replace(
+    samples.ENGINE,
     name="m1",
     version="26.1.5+dfsg1",
-    cgroup_version="2",
-    cgroup_driver="systemd",
-    kernel="6.12",
-    cpus=4,
-    memory_mib=8192,
-    root_dir="/var/lib/docker",
     swarm_state="active",
     node_id="n1",
     node_address="192.0.2.1",
     is_manager=True,
-    warnings=(),
 )
 NODE = Node("n1", "m1", "manager", "ready", "active", "192.0.2.1", 4, 8192, {state.LABEL_QUEUE_NODE: "swarmhpc"})
 RUNNING = Facts(

@@ -16,7 +16,7 @@ import pytest
 
 from swarmhpc import state
 from swarmhpc.adapters.command import Completed
-from swarmhpc.adapters.docker import EngineFacts, Node
+from swarmhpc.adapters.docker import Node
 from swarmhpc.adapters.remote import MachineFacts, Remote
 from swarmhpc.cli.app import run
 from swarmhpc.cluster import lab_doctor, lab_probes, lab_ways, members
@@ -29,25 +29,12 @@ from swarmhpc.cluster.lab_probes import Answers, Crossing, Own
 from swarmhpc.cluster.members import Seen
 from swarmhpc.config import Cluster, Machine, Ssh
 from swarmhpc.errors import EngineError, MachineError
+from tests.unit import samples
 
 NAMES = ("n1", "n2", "n3")
 PORTS = (2377, 7946, 9618, 9619)
 CLUSTER = Cluster(machines=tuple(Machine(n, f"192.0.2.1{n[1]}", "manager" if n == "n1" else "worker") for n in NAMES))
-ENGINE = EngineFacts(
-    name="n",
-    version="26.1.5+dfsg1",
-    cgroup_version="2",
-    cgroup_driver="systemd",
-    kernel="6.12",
-    cpus=4,
-    memory_mib=8192,
-    root_dir="/var/lib/docker",
-    swarm_state="active",
-    node_id="",
-    node_address="",
-    is_manager=False,
-    warnings=(),
-)
+ENGINE = replace(samples.ENGINE, name="n", version="26.1.5+dfsg1", swarm_state="active")
 NO_SWARM = replace(ENGINE, swarm_state="inactive")
 
 

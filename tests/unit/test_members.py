@@ -15,6 +15,7 @@ from swarmhpc.cluster import members, plan
 from swarmhpc.cluster.members import Decision, Seen
 from swarmhpc.config import Cluster, Image, Machine, Queue
 from swarmhpc.errors import EngineError, EngineUnreachableError, MachineError, UsageError
+from tests.unit.samples import ENGINE
 
 IMAGE = "swarmhpc/pool:abc"
 N1 = Machine("n1", "10.0.0.1", "manager")
@@ -38,21 +39,6 @@ FACTS = MachineFacts(
     cpus=4,
     memory_mib=8192,
     clock_skew_s=0.0,
-)
-ENGINE = EngineFacts(
-    name="host",
-    version="26.1.5",
-    cgroup_version="2",
-    cgroup_driver="systemd",
-    kernel="6.12",
-    cpus=4,
-    memory_mib=8192,
-    root_dir="/var/lib/docker",
-    swarm_state="inactive",
-    node_id="",
-    node_address="",
-    is_manager=False,
-    warnings=(),
 )
 
 
