@@ -275,9 +275,11 @@ class Engine:
             )
 
     def swarm_leave(self) -> None:
-        """Leaves the Swarm, also as its last manager (which ends it)."""
+        """Leaves the Swarm, also as its last manager (which ends it), also one without a leader."""
         with self._asked("docker swarm leave"):
-            self._client.swarm.leave(force=True)
+            # The SDK's own client.swarm asks for the Swarm's state first, which takes a leader (docker-py 7.1.0,
+            # models/swarm.py): the last managers that leave have none.
+            self._client.api.leave_swarm(force=True)
 
     def nodes(self) -> list[Node]:
         """All nodes of the Swarm."""

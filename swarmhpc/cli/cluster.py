@@ -149,7 +149,7 @@ def down(
 
     with cluster_fleet(file, context.obj) as (fleet, cluster):
         name = context.obj or (cluster.name if cluster is not None and not fleet.alone else None)
-        prepared = wing.prepare(fleet, now=now, purge=purge, pool_name=name)
+        prepared = wing.prepare(fleet, cluster, now=now, purge=purge, pool_name=name)
         if dry_run:
             for step in prepared.steps:
                 output.data(f"will {step}")
@@ -158,6 +158,7 @@ def down(
             output.say(f"nothing to do: there is no pool {where}")
             for kept in prepared.kept:
                 output.say(f"kept {kept}; delete it: swarmhpc down --purge")
+            left_out(prepared.troubled, "what they have is not known")
         elif not dry_run:
             with (
                 output.interruptible(
@@ -167,7 +168,7 @@ def down(
                 output.phases() as progress,
             ):
                 troubled = wing.apply(fleet, prepared, progress, now=now, purge=purge, timeout_s=timeout_s)
-            left_out(troubled, "they keep what they have; on each, when it answers: docker swarm leave --force")
+            left_out(troubled, "they keep what they have; when they answer: swarmhpc down")
 
 
 def status(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from swarmhpc import context, state
 from swarmhpc.adapters import ansible, stack
 from swarmhpc.adapters.docker import Engine
+from swarmhpc.adapters.remote import MachineFacts
 from swarmhpc.cluster import bring, images, plan
 from swarmhpc.cluster.fleet import Fleet, each, failures, stored_cluster
 from swarmhpc.cluster.progress import Progress
@@ -21,7 +22,9 @@ from swarmhpc.errors import EngineError, MachineError, SwarmHpcError, WaitTimeou
 class DownPlan:
     """What `down` would remove, as lines that read well after "will".
 
-    `engines`: the machines that take part. `troubled`: those that give no answer; they keep what they have.
+    `engines`: the machines that take part. `troubled`: those that give no answer, or are in a Swarm that is not this
+    pool's; they keep what they have. `managers`, `workers`: the nodes of the pool's Swarm among `engines`. `undo`: the
+    machines whose preparation a purge undoes.
     """
 
     pool: str
@@ -29,15 +32,23 @@ class DownPlan:
     manager: Engine | None
     engines: Mapping[str, Engine]
     troubled: Mapping[str, SwarmHpcError]
+    managers: tuple[str, ...]
+    workers: tuple[str, ...]
+    undo: tuple[str, ...]
     steps: tuple[str, ...]
     kept: tuple[str, ...]
 
 
-def prepare(fleet: Fleet, *, now: bool, purge: bool, pool_name: str | None) -> DownPlan:
-    """Looks at what is there. Refuses a Swarm of somebody else."""
+def prepare(fleet: Fleet, file: Cluster | None, *, now: bool, purge: bool, pool_name: str | None) -> DownPlan:
+    """Looks at what is there. Refuses a Swarm of somebody else.
+
+    `file`: the cluster file at hand, for what is left where the Swarm, which remembers one, has gone already.
+    """
     engines, troubled = fleet.engines(m.name for m in fleet.machines)
     if fleet.alone and troubled:
         raise next(iter(troubled.values()))
+    bare, half = _without_engine(fleet, troubled)
+    troubled = {name: e for name, e in troubled.items() if name not in bare}
     manager = fleet.manager(pool_name) if not fleet.alone else None
     steps: list[str] = []
     if fleet.alone:
@@ -50,7 +61,10 @@ def prepare(fleet: Fleet, *, now: bool, purge: bool, pool_name: str | None) -> D
             if pool_name is not None and owner != pool_name:
                 plan.refuse_other(owner, pool_name)
             manager = engine
-    cluster = stored_cluster(manager) if manager else None
+    managers, workers, strangers = _nodes(fleet, engines, manager)
+    engines = {name: e for name, e in engines.items() if name not in strangers}
+    troubled |= strangers
+    cluster = (stored_cluster(manager) if manager else None) or (None if fleet.alone else file)
     pool = (manager.managed_cluster() if manager else None) or pool_name or "swarmhpc"
     if manager is not None:
         if services := manager.services(pool):
@@ -58,7 +72,7 @@ def prepare(fleet: Fleet, *, now: bool, purge: bool, pool_name: str | None) -> D
             steps += [f"stop the executors: {how}", f"remove {len(services)} services, their network and configs"]
         steps.append("remove the pool's secrets and configs, and end the Swarm that swarmhpc made")
         if not fleet.alone:
-            steps.append(f"make {', '.join(engines)} leave the Swarm")
+            steps.append(f"make {', '.join(workers + managers)} leave the Swarm")
     kept: list[str] = []
     for name, engine in engines.items():
         where = "" if fleet.alone else f" on {name}"
@@ -68,11 +82,47 @@ def prepare(fleet: Fleet, *, now: bool, purge: bool, pool_name: str | None) -> D
             (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}{where}")
         if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
             steps.append(f"remove the containers that are left of it{where}")
-    if purge and not fleet.alone:
-        steps += [f"undo the preparation of {name}" for name in engines]
-    if (context.home() / pool).exists():
+    undo = (*engines, *half) if purge and not fleet.alone else ()
+    steps += [f"undo the preparation of {name}" for name in undo]
+    if not troubled and (context.home() / pool).exists():
         steps.append("forget this machine's context (its token ends with the pool)")
-    return DownPlan(pool, cluster, manager, engines, troubled, tuple(steps), tuple(kept))
+    return DownPlan(pool, cluster, manager, engines, troubled, managers, workers, undo, tuple(steps), tuple(kept))
+
+
+def _without_engine(fleet: Fleet, silent: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Machines of `silent` that have no engine at all, so nothing of a pool; and those of them that `up` had begun to
+    prepare."""
+    facts = {n: f for n, f in each(silent, lambda n: fleet.remotes[n].facts()).items() if isinstance(f, MachineFacts)}
+    bare = tuple(n for n, f in facts.items() if not f.engine_installed)
+    return bare, tuple(n for n in bare if facts[n].prepared)
+
+
+def _nodes(
+    fleet: Fleet, engines: Mapping[str, Engine], manager: Engine | None
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, SwarmHpcError]]:
+    """Machines that are managers and workers of the Swarm that `manager` manages, and those that are in another one."""
+    own = {n.id for n in manager.nodes()} if manager is not None else set()
+    managers: list[str] = []
+    workers: list[str] = []
+    troubled: dict[str, SwarmHpcError] = {}
+    for name, facts in each(engines, lambda n: engines[n].facts()).items():
+        if isinstance(facts, SwarmHpcError):
+            troubled[name] = facts
+        elif facts.swarm_state == "inactive":
+            continue
+        elif facts.node_id in own:
+            (managers if facts.is_manager else workers).append(name)
+        else:
+            remote = fleet.remotes[name]
+            address = remote.machine.address
+            there = "" if remote.local else f"ssh {address} "
+            troubled[name] = MachineError(
+                f"machine {name} ({address}) is in a Swarm (state {facts.swarm_state}), and no manager among the "
+                "machines that answer says that it is this pool's; it is left alone",
+                hint="start the other managers, then: swarmhpc down; or, if they are gone for good, give that Swarm "
+                f"up: {there}docker swarm leave --force; then: swarmhpc down",
+            )
+    return tuple(managers), tuple(workers), troubled
 
 
 def apply(
@@ -117,11 +167,14 @@ def apply(
                 engine.volume_remove(volume)
             for tag in images.own_tags(engine):
                 engine.image_remove(tag)
-        if not fleet.alone and p.cluster is not None:
-            troubled |= _undo(fleet, p, p.cluster, progress)
+        # One that is still in the Swarm keeps its engine.
+        undo = [name for name in p.undo if name not in troubled]
+        if undo and p.cluster is not None:
+            troubled |= _undo(fleet, undo, p.cluster, progress)
     if not troubled:
         context.forget(pool)
-    progress.done("; ".join(f"kept {k}" for k in p.kept) if p.kept and not purge else "nothing of the pool is left")
+    kept = [f"kept {k}" for k in p.kept if not purge] + ([f"not {', '.join(troubled)}"] if troubled else [])
+    progress.done("; ".join(kept) or "nothing of the pool is left")
     return troubled
 
 
@@ -145,28 +198,26 @@ def clean(engine: Engine, pool: str, cluster: Cluster | None, where: str, progre
 
 
 def _leave(p: DownPlan, manager: Engine, progress: Progress) -> dict[str, SwarmHpcError]:
-    """Everybody leaves: workers, then the other managers, then the one that was talked to, which ends the Swarm."""
-    own = {n.id for n in manager.nodes()}
+    """Everybody leaves: workers, then the other managers, then the one that was talked to, which ends the Swarm.
+
+    Nobody is asked anything in between: a manager that has lost the others answers after 20 s, or never.
+    """
 
     def leave(name: str) -> None:
-        engine = p.engines[name]
-        facts = engine.facts()
-        if facts.swarm_state != "inactive" and facts.node_id in own:
-            engine.swarm_leave()
-            remove_bridge(engine, progress)
+        p.engines[name].swarm_leave()
+        remove_bridge(p.engines[name], progress)
 
-    roles = {name: e.facts().is_manager for name, e in p.engines.items()}
-    troubled = failures(each([n for n, is_manager in roles.items() if not is_manager], leave))
-    last = next(n for n, e in p.engines.items() if e is manager)
-    for name in [n for n, is_manager in roles.items() if is_manager and n != last] + [last]:
-        troubled |= failures(each([name], leave))
+    last = [n for n in p.managers if p.engines[n] is manager]
+    troubled: dict[str, SwarmHpcError] = {}
+    for names in (p.workers, [n for n in p.managers if n not in last], last):
+        troubled |= failures(each(names, leave))
     return troubled
 
 
-def _undo(fleet: Fleet, p: DownPlan, cluster: Cluster, progress: Progress) -> dict[str, SwarmHpcError]:
+def _undo(fleet: Fleet, names: Iterable[str], cluster: Cluster, progress: Progress) -> dict[str, SwarmHpcError]:
     results = ansible.run(
         "undo",
-        [bring.target(fleet, name) for name in p.engines],
+        [bring.target(fleet, name) for name in names],
         variables={**bring.variables(cluster), "purge": True},
         known_hosts=bring.known_hosts(cluster),
         on_host=lambda name, text: progress.detail(f"{name}: {text}"),
