@@ -27,8 +27,7 @@ JANITOR: Final = "janitor"
 EXECUTOR: Final = "executor"
 
 JOB_LEASE_S: Final = 120
-"""How long an executor and its job may be out of reach before the job is taken to be lost. The starter's own lease is
-renewed every third of it, so job and access point find each other again after a minute (docs/decisions/0012)."""
+"""How long an executor and its job may be out of reach before the job is taken to be lost (docs/decisions/0012)."""
 IMAGE_REPOSITORY: Final = "swarmhpc/pool"
 BASE_IMAGE: Final = "debian:forky-slim"
 

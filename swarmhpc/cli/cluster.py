@@ -153,6 +153,8 @@ def down(
         if dry_run:
             for step in prepared.steps:
                 output.data(f"will {step}")
+            if prepared.steps:
+                left_out(prepared.troubled, "they would keep what they have")
         if not prepared.steps:
             where = "on this machine" if fleet.alone else "on these machines"
             output.say(f"nothing to do: there is no pool {where}")

@@ -354,7 +354,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
         until(lambda: n1.home_of("central-manager") not in ("", "n1"), timeout_s=120, what="central manager elsewhere")
     until(lambda: n1.executors() == sorted(NAMES), timeout_s=120, what="an executor on each machine")
     dies = n1.home_of("central-manager")
-    cluster = start_jobs(person, 3, 40, more="job_lease_duration = 60\n")  # the pool's own is two minutes
+    cluster = start_jobs(person, 3, 40)
     process_runs(lab, dies, "sleep 40")
     lab.power_off(dies)
     died = time.monotonic()
@@ -365,7 +365,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     until(lambda: len(n1.executors()) == 3 and dies not in n1.executors(), timeout_s=120, what="all slots are back")
     figure("central manager's machine off: all slots are back (by hand 83 s, wanted 45 s)", time.monotonic() - died)
     attempts = finished(person, cluster, 3, timeout_s=400)
-    figure("central manager's machine off: its job (40 s, lease 60 s) has run again elsewhere", time.monotonic() - died)
+    figure("central manager's machine off: its job (40 s, lease 120 s) has run again elsewhere", time.monotonic() - died)
     assert sorted(attempts)[:2] == [1, 1], attempts  # only the job whose machine died was begun again
     lab.boot([dies])
     until(lambda: n1.state_of(dies) == "ready", timeout_s=240, what="the machine is a node again")
@@ -373,15 +373,12 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     assert len(n1.executors()) == 3
 
 
-def test_a_node_cut_off_for_a_minute_comes_back_and_every_job_is_finished_once(
+def test_a_node_cut_off_for_a_minute_comes_back_and_no_job_is_begun_again(
     pool: Cli, person: Cli, lab: Lab, watch: Callable[[str], Watch]
 ) -> None:
-    """Shadow and starter find each other again within the lease. But HTCondor 25.14's shadow then refuses the transfer
-    key of the job's output (StarterLog: "Failed to receive GoAhead message", every 5 s), and the job begins again."""
     n1 = watch("n1")
     until(lambda: len(n1.executors()) == 3, timeout_s=120, what="three executors")
     cut = next(n for n in n1.executors() if n != "n1")
-    elsewhere = sum(n != cut for n in n1.executors())  # after the last accident a node may have two executors
     cluster = start_jobs(person, 3, 100)
     process_runs(lab, cut, "sleep 100")
     lab.cut(cut)
@@ -394,9 +391,7 @@ def test_a_node_cut_off_for_a_minute_comes_back_and_every_job_is_finished_once(
     healed = time.monotonic()
     until(lambda: n1.state_of(cut) == "ready", timeout_s=240, what="the node is back")
     figure("cut off for a minute: the node is back", time.monotonic() - healed)
-    attempts = finished(person, cluster, 3, timeout_s=400)
-    assert sorted(attempts)[:elsewhere] == [1] * elsewhere, attempts
-    assert max(attempts) <= 2, attempts
+    assert finished(person, cluster, 3, timeout_s=400) == [1, 1, 1]
     until(lambda: len(n1.executors()) == 3, timeout_s=120, what="no executor twice")
     figure("cut off for a minute: three executors and no more are registered", time.monotonic() - healed)
 
