@@ -44,6 +44,7 @@ for f in /proc/net/tcp /proc/net/tcp6; do
   while read -r _ local _ st _; do [ "$st" = 0A ] && echo "listens=${{local##*:}}"; done < $f
 done 2>/dev/null
 [ -e /sys/fs/cgroup/cgroup.controllers ] && echo cgroup=2 || echo cgroup=1
+[ -n "$shared" ] && [ -d "$shared" ] && echo "shared=$(stat -f -c %T "$shared")"
 echo "cpus=$(nproc)"
 while read -r key value _; do [ "$key" = MemTotal: ] && echo "memory=$value"; done < /proc/meminfo
 echo "clock=$(date +%s.%N)"
@@ -73,6 +74,8 @@ class MachineFacts:
     cpus: int
     memory_mib: int
     clock_skew_s: float
+    shared: str = ""
+    """The type of the filesystem (stat(1), `%T`) at the path that was asked for; empty: there is no such directory."""
 
 
 class Remote:
@@ -167,12 +170,12 @@ class Remote:
             )
         return MachineError(f"{who}: a command ended with code {done.returncode}: {words}", hint=f"{login} and look")
 
-    def facts(self) -> MachineFacts:
-        """Asks the machine about itself. Raises MachineError."""
+    def facts(self, shared: str = "") -> MachineFacts:
+        """Asks the machine about itself, and about the directory `shared`. Raises MachineError."""
         import time
 
         before = time.time()
-        done = self.run(_FACTS, timeout_s=60)
+        done = self.run(f"shared={shlex.quote(shared)}\n{_FACTS}", timeout_s=60)
         after = time.time()
         _, mark, text = done.stdout.partition(_MARK)
         if not mark:
@@ -290,4 +293,5 @@ def parse_facts(text: str, *, ours_s: float) -> MachineFacts:
         cpus=number("cpus") or 1,
         memory_mib=number("memory") // 1024,
         clock_skew_s=float(clock) - ours_s if re.fullmatch(r"\d+\.\d+", clock) else 0.0,
+        shared=one("shared"),
     )

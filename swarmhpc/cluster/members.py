@@ -59,6 +59,10 @@ class Decision:
     """Nodes of the Swarm that the cluster file does not name: left alone."""
 
 
+_LOCAL_FILESYSTEMS = {"ext2/ext3", "xfs", "btrfs", "zfs", "f2fs", "jfs", "reiserfs", "overlayfs", "tmpfs", "ramfs"}
+"""As `stat -f -c %T` calls them (coreutils 9.1, stat.c, human_fstype): no two machines see the same files there."""
+
+
 # -- looking --------------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +77,7 @@ def look(fleet: Fleet, cluster: Cluster, *, image: str, recipe: Mapping[str, str
             known = seen.engine.node_address if seen.engine is not None else ""
             return replace(seen, address=cluster.address or known or here.default_address())
         try:
-            facts = remote.facts()
+            facts = remote.facts(cluster.queue.path or "")
             address = _advertised(machine, facts)
         except SwarmHpcError as e:
             return Seen(machine, error=e)
@@ -295,6 +299,15 @@ def _unfit(cluster: Cluster, s: Seen, nodes: Mapping[str, Node], networking: str
     engine, facts = s.engine, s.facts
     if facts is None or not cluster.machines:
         return None
+    if path := cluster.queue.path:
+        mend = f"mount the shared filesystem on {name}, so that {path} is the same directory on every machine"
+        if not facts.shared:
+            return MachineError(f"machine {name}: queue.path: there is no directory {path}", hint=mend)
+        if facts.shared in _LOCAL_FILESYSTEMS and len(cluster.machines) > 1:
+            return MachineError(
+                f"machine {name}: queue.path: {path} is on its own disk ({facts.shared}), wanted a shared filesystem",
+                hint=mend,
+            )
     is_node = engine is not None and engine.node_id in nodes and bool(engine.node_id)
     if engine is None and not cluster.prepare:
         return EngineUnreachableError(

@@ -80,6 +80,7 @@ def check_machine(
     has_services: bool,
     ports_taken: Iterable[int],
     subnets: Mapping[str, Iterable[str]],
+    has_queue_path: bool = True,
 ) -> None:
     """Preflight of the only machine: raises what can't work, before anything is changed (ownership first)."""
     _check_swarm(cluster, swarm_state, is_manager=is_manager, swarm_cluster=swarm_cluster)
@@ -97,6 +98,8 @@ def check_machine(
         for subnet in found
         if overlap(cluster.subnet, subnet)
     ]
+    if not has_queue_path:
+        problems.append(f"there is no directory {cluster.queue.path} (wanted for queue.path)")
     if problems:
         raise EngineError(
             "preflight: " + "; ".join(problems), hint="free it, or choose others in swarmhpc.yaml, then: swarmhpc up"

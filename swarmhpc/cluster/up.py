@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from swarmhpc import config, context, state, tokens
@@ -77,6 +78,7 @@ def check_alone(fleet: Fleet, cluster: Cluster) -> None:
         has_services=managed == cluster.name and bool(engine.services(cluster.name)),
         ports_taken=tuple(p for p in ports if local and machine.port_taken(p)),
         subnets={**networks, **routes},
+        has_queue_path=not local or cluster.queue.path is None or Path(cluster.queue.path).is_dir(),
     )
 
 
@@ -173,7 +175,7 @@ def apply(fleet: Fleet, p: Prepared, progress: Progress, *, timeout_s: float) ->
     engine = brought.manager
     for node in brought.unlisted:
         progress.notice(f"node {node} is not in the cluster file; it stays. Remove it: swarmhpc node remove {node}")
-    if not fleet.alone:
+    if not fleet.alone and p.view.decision.steps:
         # Machines have come and gone since the plan was made.
         p = _planned(fleet, p.cluster, bring.observe(fleet, p.cluster))
     phases = {s.phase for s in p.steps}

@@ -219,6 +219,29 @@ def test_a_machine_that_can_not_become_a_node_is_left_out_and_the_others_go_on(
     assert "n3" not in (*d.prepare, *d.images, *d.join, d.first)
 
 
+@pytest.mark.parametrize(
+    ("shared", "says"),
+    [("", "queue.path: there is no directory /shared/queue"), ("ext2/ext3", "is on its own disk (ext2/ext3)")],
+)
+def test_a_machine_that_does_not_have_the_queues_directory_is_left_out_also_when_it_is_a_node(
+    shared: str, says: str
+) -> None:
+    cluster = replace(LAB, queue=Queue(path="/shared/queue"))
+    seen = {name: replace(s, facts=replace(FACTS, shared="nfs")) for name, s in SEEN.items()}
+    assert judge(seen, cluster=cluster).troubled == {}
+    for s in (member(N3), ready(N3)):
+        seen["n3"] = replace(s, facts=replace(FACTS, shared=shared))
+        error = judge(seen, cluster=cluster).troubled["n3"]
+        assert says in error.message
+        assert "mount the shared filesystem on n3" in error.hint
+
+
+def test_the_only_machine_may_have_its_queue_on_a_disk_of_its_own() -> None:
+    cluster = replace(LAB, machines=(N1,), queue=Queue(path="/srv/queue"))
+    seen = {"n1": ready(N1, facts=replace(FACTS, shared="ext2/ext3"))}
+    assert members.judge(cluster, seen, (), image=IMAGE).troubled == {}
+
+
 def test_a_bare_machine_is_refused_where_the_file_says_prepare_false() -> None:
     d = judge({"n3": bare(N3)}, nodes=NODES[:2], cluster=replace(LAB, prepare=False))
     assert isinstance(d.troubled["n3"], EngineUnreachableError)

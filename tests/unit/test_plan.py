@@ -139,6 +139,7 @@ def test_preflight_passes_a_fresh_machine_and_a_running_pool(facts: dict[str, An
             "overlaps 10.73.8.0/24 of network lab",
             "swarmhpc.yaml",
         ),
+        ({"has_services": False, "has_queue_path": False}, EngineError, "no directory None", "swarmhpc.yaml"),
         # An overlap is seen from either side.
         (
             {"has_services": False, "subnets": {"lab": ("10.0.0.0/8",)}},

@@ -127,6 +127,15 @@ def test_the_facts_name_addresses_networks_and_listening_ports_of_this_machine()
     assert facts.routes == routes()
 
 
+def test_a_directory_is_told_by_its_filesystem_and_a_missing_one_by_nothing(away: Remote, tmp_path: Path) -> None:
+    there = tmp_path / "a directory; with 'quotes'"
+    there.mkdir()
+    kind = subprocess.run(["stat", "-f", "-c", "%T", str(there)], capture_output=True, text=True, check=True).stdout
+    assert away.facts(str(there)).shared == kind.strip() != ""
+    assert away.facts(str(tmp_path / "none")).shared == ""
+    assert away.facts().shared == ""
+
+
 TEXT = """
 hostname=n1
 os=Debian GNU/Linux 13 (trixie)
