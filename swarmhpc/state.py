@@ -28,6 +28,9 @@ EXECUTOR: Final = "executor"
 
 JOB_LEASE_S: Final = 120
 """How long an executor and its job may be out of reach before the job is taken to be lost (docs/decisions/0012)."""
+SHARED_QUEUE_LEASE_S: Final = 300
+"""The same where the access point moves between nodes: it waits for the dead node's lock on the queue first, then for
+starters that wait for the dead one's reply."""
 IMAGE_REPOSITORY: Final = "swarmhpc/pool"
 BASE_IMAGE: Final = "debian:forky-slim"
 

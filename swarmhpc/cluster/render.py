@@ -146,7 +146,8 @@ def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
         "pids_limit": cluster.jobs.pids_limit,
         "allow_host_network": cluster.jobs.allow_host_network,
         "docker_volumes": volumes,
-        "lease_s": state.JOB_LEASE_S,
+        "lease_s": state.SHARED_QUEUE_LEASE_S if cluster.queue.path else state.JOB_LEASE_S,
+        "keepalive_s": state.JOB_LEASE_S - 25,
         "negotiator_interval_s": 1 if executors <= 20 else 5,
     }
     configs: dict[str, str] = {}

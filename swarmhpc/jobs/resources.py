@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmhpc.jobs.findings import short
-from swarmhpc.state import JOB_LEASE_S
 from swarmhpc.units import format_mib, mib, parse_size_bytes
 
 _KIB: Final = 1024
@@ -43,7 +42,6 @@ class Limits:
     default_cpus: int = 1
     default_memory_mib: int = 128
     default_disk_kib: int | None = None  # None: HTCondor's own rule, the size of the inputs
-    lease_s: int = JOB_LEASE_S
 
 
 @dataclass(frozen=True)

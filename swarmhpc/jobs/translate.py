@@ -433,7 +433,8 @@ class _Work:
             self._say(self._place("when_to_transfer_output"), "error", "bad-value", message)
         self.flat["when_to_transfer_output"] = when.upper()
         self.flat["notification"] = "never"
-        self.flat["job_lease_duration"] = self._get("job_lease_duration") or str(self.limits.lease_s)
+        if lease := self._get("job_lease_duration"):
+            self.flat["job_lease_duration"] = lease
 
     def _getenv(self) -> None:
         text = self._get("getenv")

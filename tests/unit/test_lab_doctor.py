@@ -690,7 +690,7 @@ LAB_FILE = "machines:\n  n1: {address: 192.0.2.11, role: manager}\n  n2: 192.0.2
 
 @pytest.fixture
 def unreachable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    def refuse(self: Remote) -> MachineFacts:
+    def refuse(self: Remote, _shared: str) -> MachineFacts:
         raise MachineError(f"machine {self.machine.name} can't be reached over ssh: no route", hint="ssh by hand")
 
     monkeypatch.setattr(Remote, "facts", refuse)

@@ -515,3 +515,13 @@ def test_a_large_pool_negotiates_less_often() -> None:
         return settings(configs["central-manager.conf"])["NEGOTIATOR_INTERVAL"]
 
     assert (interval_s(20), interval_s(21)) == ("1", "5")
+
+
+@pytest.mark.parametrize(("queue", "lease_s"), [(Queue(), 120), (Queue(path="/shared/queue"), 300)])
+def test_jobs_outlive_the_time_an_access_point_takes_to_move_and_connections_a_cut(queue: Queue, lease_s: int) -> None:
+    configs = rendered(Cluster(queue=queue)).configs
+    (access_point,) = (text for name, text in configs.items() if "access-point" in name)
+    (executor,) = (text for name, text in configs.items() if "executor" in name)
+    assert f"SET JobLeaseDuration {lease_s}\n" in access_point
+    assert "SHADOW.TCP_KEEPALIVE_INTERVAL = 95\n" in access_point
+    assert "SHARED_PORT.TCP_KEEPALIVE_INTERVAL = 95\n" in executor

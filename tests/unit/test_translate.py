@@ -21,9 +21,7 @@ from swarmhpc.jobs.translate import (
     variable,
 )
 
-LIMITS = Limits(
-    classes=(ClassSize("executors", 2, 2048, 10 * 1024 * 1024), ClassSize("big", 8, 16384, None)), lease_s=60
-)
+LIMITS = Limits(classes=(ClassSize("executors", 2, 2048, 10 * 1024 * 1024), ClassSize("big", 8, 16384, None)))
 HERE = ("/w", "/w/job.sh", "/w/data.txt", "/w/sub", "/w/sub/data.txt", "/w/logs", "/home/me/tool", "/data/tool")
 
 
@@ -65,7 +63,6 @@ def test_the_example_becomes_one_flat_description_and_ten_rows() -> None:
         "should_transfer_files": "YES",
         "when_to_transfer_output": "ON_EXIT",
         "notification": "never",
-        "job_lease_duration": "60",
     }
     assert translation.varying == ("output", "error")
     assert translation.rows[9] == ("out.9", "err.9")
