@@ -82,6 +82,8 @@ def prepare(fleet: Fleet, file: Cluster | None, *, now: bool, purge: bool, pool_
             (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}{where}")
         if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
             steps.append(f"remove the containers that are left of it{where}")
+    if manager is not None and cluster is not None and cluster.queue.path:
+        kept.append(f"the queue in {cluster.queue.path}")
     undo = (*engines, *half) if purge and not fleet.alone else ()
     steps += [f"undo the preparation of {name}" for name in undo]
     if not troubled and (context.home() / pool).exists():
@@ -173,7 +175,7 @@ def apply(
             troubled |= _undo(fleet, undo, p.cluster, progress)
     if not troubled:
         context.forget(pool)
-    kept = [f"kept {k}" for k in p.kept if not purge] + ([f"not {', '.join(troubled)}"] if troubled else [])
+    kept = [f"kept {k}" for k in p.kept] + ([f"not {', '.join(troubled)}"] if troubled else [])
     progress.done("; ".join(kept) or "nothing of the pool is left")
     return troubled
 

@@ -463,6 +463,33 @@ def test_the_node_with_the_queue_is_not_removed_without_a_word_where_the_queue_g
     assert "--queue-to" in refused.err
 
 
+def test_the_node_with_the_queue_leaves_the_queue_goes_elsewhere_and_the_node_comes_back(
+    pool: Cli, person: Cli, watch: Callable[[str], Watch], inspect: Inspect
+) -> None:
+    """A living machine, first of three managers, with jobs in its queue and perhaps one on itself."""
+    held = str(
+        person.submit(PLAIN + "arguments = \"-c 'true'\"\nhold = true\nqueue\n", "--json").json["clusters"][0][
+            "cluster"
+        ]
+    )
+    cluster = start_jobs(person, 3, 30)
+    started = time.monotonic()
+    pool.ok("node", "remove", "n1", "--queue-to", "n2", timeout_s=600)
+    figure("node remove of a living manager, with its jobs (30 s) and the queue moved", time.monotonic() - started)
+    n2 = watch("n2")
+    assert n2.home_of("access-point") == "n2"
+    assert sorted(n2.nodes()) == ["n2", "n3"]
+    host = inspect("n1")
+    assert host.check_output("docker info --format '{{.Swarm.LocalNodeState}}'") == "inactive"
+    assert host.check_output("docker volume ls -q") == ""
+    assert finished(person, cluster, 3, timeout_s=200) == [1, 1, 1]
+    assert [j["status"] for j in jobs(person, held)] == ["held"]
+    pool.ok("up")  # the file still names it
+    assert sorted(n2.nodes()) == sorted(NAMES)
+    assert n2.home_of("access-point") == "n2"
+    assert "nothing to do" in pool.ok("up").err
+
+
 # -- bad input ------------------------------------------------------------------------------------------------------
 
 
@@ -523,6 +550,77 @@ def test_down_keeps_queue_images_and_preparation_and_up_brings_the_pool_back(
     figure("up, from three prepared machines to a usable pool (with an encrypted overlay)", time.monotonic() - started)
     assert "proto esp" in inspect("n1").check_output("ip xfrm state")
     assert [(j["id"], j["status"]) for j in jobs(person, cluster)] == [(f"{cluster}.0", "held")]
+
+
+def test_without_virtual_ips_the_pool_answers_where_its_queue_is(pool: Cli, person: Cli, tmp_path: Path) -> None:
+    """The same machines, as if their kernels had no IPVS; a running pool changes over."""
+    file = pool.cwd / "swarmhpc.yaml"
+    file.write_text(file.read_text() + "networking: dnsrr\n")
+    pool.ok("up", timeout_s=600)
+    shown = pool.ok("status", "--json").json
+    assert shown["networking"] == "dnsrr"
+    assert {n["name"] for n in shown["nodes"]} == set(NAMES)
+    cluster = start_jobs(person, 3, 5)
+    assert finished(person, cluster, 3, timeout_s=120) == [1, 1, 1]
+    assert len({s["node"] for s in shown["slots"]}) == 3
+    pool.ok("token", "create", "bob", "-o", tmp_path / "bob.token")
+    bob = Cli(tmp_path, tmp_path / "config")
+    for machine in config.load(file).machines:
+        answers = machine.address == shown["address"]
+        assert (bob.run("login", machine.address, "--token-file", tmp_path / "bob.token").code == 0) is answers
+    pool.ok("doctor")
+
+
+def test_a_queue_on_a_shared_filesystem_moves_by_itself_when_its_node_dies(
+    pool: Cli, person: Cli, lab: Lab, watch: Callable[[str], Watch]
+) -> None:
+    """NFS from a fourth machine. The dead node's lock on the queue holds for the server's lease, here 15 s."""
+    lab.boot([FOURTH])
+    lab.ssh(
+        FOURTH,
+        """
+        apt-get -qq update && apt-get -qqy install --no-install-recommends nfs-kernel-server >/dev/null
+        mkdir -p /srv/shared && echo '/srv/shared *(rw,sync,no_root_squash,no_subtree_check)' >/etc/exports
+        printf '[nfsd]\\nlease-time=15\\ngrace-time=15\\n' >/etc/nfs.conf.d/lab.conf
+        systemctl restart nfs-server""",
+    )
+    mount = f"mkdir -p /shared && mount -t nfs4 {lab.machine(FOURTH).address}:/srv/shared /shared"
+    for name in NAMES:
+        lab.ssh(name, "apt-get -qq update && apt-get -qqy install --no-install-recommends nfs-common >/dev/null")
+        lab.ssh(name, mount)
+    pool.ok("down", "--now", timeout_s=600)
+    file = pool.cwd / "swarmhpc.yaml"
+    file.write_text(file.read_text().replace("networking: dnsrr\n", "") + "queue: {path: /shared/queue}\n")
+    missing = pool.run("up")
+    assert missing.code == 1
+    assert "n1: queue.path: there is no directory /shared/queue" in missing.err
+    lab.ssh(FOURTH, "mkdir /srv/shared/queue")
+    pool.ok("up", timeout_s=600)
+
+    cluster = start_jobs(person, 3, 75)
+    dies = watch("n1").home_of("access-point")
+    survivor = watch(next(n for n in NAMES if n != dies))
+    process_runs(lab, dies, "sleep 75")
+    lab.power_off(dies)
+    died = time.monotonic()
+    until(lambda: survivor.home_of("access-point") not in ("", dies), timeout_s=120, what="another access point")
+    until(lambda: person.run("q").code == 0, timeout_s=240, what="the queue answers")
+    figure("queue on NFS (server's lease 15 s), its machine off: the queue answers again", time.monotonic() - died)
+    until(
+        lambda: sorted((j["status"], j["attempts"]) for j in jobs(person, cluster))[:2] == [("completed", 1)] * 2,
+        timeout_s=400,
+        what="the jobs of the machines that live have ended, begun once",
+    )
+    figure("queue on NFS, its machine off: jobs (75 s) elsewhere have ended, begun once", time.monotonic() - died)
+    person.ok("rm", cluster)
+    lab.boot([dies])
+    lab.ssh(dies, mount)
+    until(
+        lambda: [n.manager_status for n in survivor.nodes().values() if n.name == dies] == ["reachable"],
+        timeout_s=240,
+        what="it is a manager again",
+    )
+    pool.ok("up", timeout_s=600)
 
 
 def test_down_takes_all_machines_apart_and_purge_leaves_them_as_they_were(pool: Cli, inspect: Inspect) -> None:
