@@ -12,7 +12,7 @@ import typer
 from swarmhpc.cli import output
 from swarmhpc.cli.cluster import cluster_fleet
 from swarmhpc.config import Ports
-from swarmhpc.errors import NoPoolError, PoolError, SwarmHpcError, UsageError
+from swarmhpc.errors import NoPoolError, PoolError, PoolUnreachableError, SwarmHpcError, UsageError
 
 CENTRAL_MANAGER_PORT = Ports().central_manager
 ACCESS_POINT_PORT = Ports().access_point
@@ -47,8 +47,12 @@ def login(
     context.save(ctx, token.text)
     try:
         Pool(ctx).can_write()
-    except SwarmHpcError:
+    except SwarmHpcError as e:
         context.restore(pool, before)
+        if isinstance(e, PoolUnreachableError):
+            # Seen from here the pool may be well: another address, or a firewall in between.
+            mend = "ask for the pool's address (swarmhpc status, on a manager, names it): without virtual IPs"
+            raise PoolUnreachableError(e.message, hint=f"{mend} a pool answers at that one only") from e
         raise
     output.say(f"pool {pool} at {address} is known here, you are {person}. Next: swarmhpc submit FILE --wait")
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from swarmhpc import state
-from swarmhpc.cluster import findings, lab_ways
+from swarmhpc.cluster import findings, lab_ways, members
 from swarmhpc.cluster.findings import Check, ok, problem, warning
 from swarmhpc.cluster.lab_facts import HERE, LabFacts, called
 from swarmhpc.config import Cluster
@@ -27,7 +27,7 @@ def judge(facts: LabFacts, cluster: Cluster) -> list[Check]:
     rules: tuple[Callable[[LabFacts, Cluster], list[Check]], ...] = (
         *(_docker_command, _machines, _preparation, _engines, _cgroups, _ipvs, _swarm, _nodes, _ports_free),
         *(lab_ways.connections, lab_ways.overlay, lab_ways.subnet),
-        *(_disk, _time_sync, _clock, _image, _services, _context),
+        *(_disk, _queue_path, _time_sync, _clock, _image, _services, _context),
     )
     if not facts.answering:
         return [
@@ -257,6 +257,15 @@ def _disk(f: LabFacts, cluster: Cluster) -> list[Check]:
     if bad or not free:
         return bad or [findings.not_checked("disk", "no machine could say")]
     return [ok("disk", f"at least {format_mib(min(free))} free on each of {called(f.own)}")]
+
+
+def _queue_path(f: LabFacts, cluster: Cluster) -> list[Check]:
+    if cluster.queue.path is None:
+        return []
+    troubles = {n: members.without_queue_path(cluster, s) for n, s in f.answering.items()}
+    bad = [problem("queue", e.message, e.hint, n) for n, e in troubles.items() if e is not None]
+    kinds = " and ".join(sorted({s.facts.shared for s in f.answering.values() if s.facts is not None}))
+    return bad or [ok("queue", f"{cluster.queue.path} is there ({kinds}) on {called(f.answering)}")]
 
 
 def _time_sync(f: LabFacts, _: Cluster) -> list[Check]:

@@ -293,21 +293,28 @@ def _twins(seen: Mapping[str, Seen], troubled: Mapping[str, SwarmHpcError]) -> d
     return found
 
 
+def without_queue_path(cluster: Cluster, s: Seen) -> MachineError | None:
+    """Why the access point could not find its queue on this machine, where the file puts it into a shared directory."""
+    path, name = cluster.queue.path, s.machine.name
+    if path is None or s.facts is None:
+        return None
+    mend = f"mount the shared filesystem on {name}, so that {path} is the same directory on every machine"
+    if not s.facts.shared:
+        return MachineError(f"machine {name}: queue.path: there is no directory {path}", hint=mend)
+    if s.facts.shared in _LOCAL_FILESYSTEMS and len(cluster.machines) > 1:
+        said = f"{path} is on its own disk ({s.facts.shared}), wanted a shared filesystem"
+        return MachineError(f"machine {name}: queue.path: {said}", hint=mend)
+    return None
+
+
 def _unfit(cluster: Cluster, s: Seen, nodes: Mapping[str, Node], networking: str | None) -> SwarmHpcError | None:
     """Why a machine that answers can't become a node. Nothing is known against the only one: `plan.check_machine`."""
     name = s.machine.name
     engine, facts = s.engine, s.facts
     if facts is None or not cluster.machines:
         return None
-    if path := cluster.queue.path:
-        mend = f"mount the shared filesystem on {name}, so that {path} is the same directory on every machine"
-        if not facts.shared:
-            return MachineError(f"machine {name}: queue.path: there is no directory {path}", hint=mend)
-        if facts.shared in _LOCAL_FILESYSTEMS and len(cluster.machines) > 1:
-            return MachineError(
-                f"machine {name}: queue.path: {path} is on its own disk ({facts.shared}), wanted a shared filesystem",
-                hint=mend,
-            )
+    if (trouble := without_queue_path(cluster, s)) is not None:
+        return trouble
     is_node = engine is not None and engine.node_id in nodes and bool(engine.node_id)
     if engine is None and not cluster.prepare:
         return EngineUnreachableError(

@@ -27,7 +27,7 @@ from swarmhpc.cluster.lab_facts import HERE, LabFacts, there
 from swarmhpc.cluster.lab_findings import judge
 from swarmhpc.cluster.lab_probes import Answers, Crossing, Own
 from swarmhpc.cluster.members import Seen
-from swarmhpc.config import Cluster, Machine, Ssh
+from swarmhpc.config import Cluster, Machine, Queue, Ssh
 from swarmhpc.errors import EngineError, MachineError
 from tests.unit import samples
 
@@ -575,6 +575,21 @@ class HereRemote:
             ["sh", "-s"], input=script, capture_output=True, text=True, timeout=timeout_s, check=check
         )
         return Completed(("sh",), done.returncode, done.stdout, done.stderr)
+
+
+def test_a_queue_in_a_shared_directory_is_looked_for_on_every_machine() -> None:
+    cluster = replace(CLUSTER, queue=Queue(path="/shared/queue"))
+    f = RUNNING
+    for n in NAMES:
+        f = facts(f, n, shared="nfs")
+    (check,) = [c for c in judge(f, cluster) if c.name == "queue"]
+    assert (check.status, check.seen) == ("ok", "/shared/queue is there (nfs) on n1, n2, n3")
+    f = facts(facts(f, "n1", shared=""), "n3", shared="ext2/ext3")
+    found = [c for c in judge(f, cluster) if c.name == "queue"]
+    assert [(c.status, c.machine) for c in found] == [("problem", "n1"), ("problem", "n3")]
+    assert "there is no directory /shared/queue" in found[0].seen
+    assert "is on its own disk (ext2/ext3)" in found[1].seen
+    assert not [c for c in judge(f, CLUSTER) if c.name == "queue"]
 
 
 def test_a_machine_tells_its_clock_disks_and_python(tmp_path: Path) -> None:
