@@ -272,12 +272,14 @@ def decide_remove(
             steps.append(f"make {r.name} leave the Swarm, and remove what the pool left on it (not its images)")
         else:
             steps.append(f"take {r.name}, which has gone, off the Swarm's list")
-    remaining, demoted = file_edits.without(s.cluster, {r.name for r in targets}, move and move[1].name)
+    # A machine that was installed anew has two nodes, one of them dead: the name goes with the last of them.
+    gone = {r.name for r in targets} - {r.name for r in s.rows if r not in targets}
+    remaining, demoted = file_edits.without(s.cluster, gone, move and move[1].name)
     notices = []
     if remaining != s.cluster:
         config.parse(config.dump(remaining), file="the cluster file without " + ", ".join(r.name for r in targets))
         listed = {m.name for m in s.cluster.machines}
-        if out := [r.name for r in targets if r.name in listed]:
+        if out := [r.name for r in targets if r.name in listed & gone]:
             steps.append(f"take {', '.join(out)} out of the cluster file that the Swarm remembers")
     if demoted:
         steps.append(f"demote manager {demoted}")

@@ -380,6 +380,15 @@ def test_a_node_that_the_file_does_not_name_leaves_the_file_as_it_is() -> None:
     assert (heads(plan), plan.remaining) == (["drain n9: 2", "make n9 leave"], None)
 
 
+def test_the_dead_node_of_a_machine_that_was_installed_anew_goes_and_its_name_stays() -> None:
+    dead = row("n3", id="old", state="down")
+    s = replace(THREE, rows=(*THREE.rows, dead))
+    plan = nodes.decide_remove(s, ["old"], {"n3": "left"}, force=True)
+    assert plan.targets == (dead,)
+    assert plan.remaining is None
+    assert not [x for x in plan.steps if "cluster file" in x]
+
+
 def test_the_only_machine_with_a_label_that_a_class_wants_does_not_go() -> None:
     cluster = lab("n1", "n2 n3")
     labelled = tuple(replace(m, labels=(("gpu", "1"),)) if m.name == "n3" else m for m in cluster.machines)
