@@ -560,9 +560,9 @@ def test_without_virtual_ips_the_pool_answers_where_its_queue_is(pool: Cli, pers
     shown = pool.ok("status", "--json").json
     assert shown["networking"] == "dnsrr"
     assert {n["name"] for n in shown["nodes"]} == set(NAMES)
-    cluster = start_jobs(person, 3, 5)
+    cluster = start_jobs(person, 3, 20)
     assert finished(person, cluster, 3, timeout_s=120) == [1, 1, 1]
-    assert len({s["node"] for s in shown["slots"]}) == 3
+    assert len({s["node"] for s in shown["slots"]}) > 1
     pool.ok("token", "create", "bob", "-o", tmp_path / "bob.token")
     bob = Cli(tmp_path, tmp_path / "config")
     for machine in config.load(file).machines:
@@ -600,14 +600,15 @@ def test_a_queue_on_a_shared_filesystem_moves_by_itself_when_its_node_dies(
     cluster = start_jobs(person, 3, 75)
     dies = watch("n1").home_of("access-point")
     survivor = watch(next(n for n in NAMES if n != dies))
-    process_runs(lab, dies, "sleep 75")
+    elsewhere = sum(n != dies for n in survivor.executors())
+    assert elsewhere, "all executors are on the access point's node"
     lab.power_off(dies)
     died = time.monotonic()
     until(lambda: survivor.home_of("access-point") not in ("", dies), timeout_s=120, what="another access point")
     until(lambda: person.run("q").code == 0, timeout_s=240, what="the queue answers")
     figure("queue on NFS (server's lease 15 s), its machine off: the queue answers again", time.monotonic() - died)
     until(
-        lambda: sorted((j["status"], j["attempts"]) for j in jobs(person, cluster))[:2] == [("completed", 1)] * 2,
+        lambda: [(j["status"], j["attempts"]) for j in jobs(person, cluster)].count(("completed", 1)) >= elsewhere,
         timeout_s=400,
         what="the jobs of the machines that live have ended, begun once",
     )
@@ -616,7 +617,7 @@ def test_a_queue_on_a_shared_filesystem_moves_by_itself_when_its_node_dies(
     lab.boot([dies])
     lab.ssh(dies, mount)
     until(
-        lambda: [n.manager_status for n in survivor.nodes().values() if n.name == dies] == ["reachable"],
+        lambda: any(n.name == dies and n.manager_status in ("reachable", "leader") for n in survivor.nodes().values()),
         timeout_s=240,
         what="it is a manager again",
     )
