@@ -78,7 +78,7 @@ def prepare(fleet: Fleet, file: Cluster | None, *, now: bool, purge: bool, pool_
         where = "" if fleet.alone else f" on {name}"
         for volume in engine.volumes(pool):
             (steps if purge else kept).append(f"{'delete ' if purge else ''}volume {volume} (the queue){where}")
-        for tag in images.own_tags(engine):
+        for tag in images.own_tags(engine, cluster):
             (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}{where}")
         if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):
             steps.append(f"remove the containers that are left of it{where}")
@@ -167,7 +167,7 @@ def apply(
         for engine in p.engines.values():
             for volume in engine.volumes(pool):
                 engine.volume_remove(volume)
-            for tag in images.own_tags(engine):
+            for tag in images.own_tags(engine, p.cluster):
                 engine.image_remove(tag)
         # One that is still in the Swarm keeps its engine.
         undo = [name for name in p.undo if name not in troubled]
@@ -260,7 +260,7 @@ def _stop_executors(
 def _helper_image(engine: Engine, cluster: Cluster | None) -> str | None:
     """An image of the pool to run `rm` in, also where an earlier `down` was interrupted when the services had gone."""
     wanted = [images.reference(cluster)] if cluster is not None else []
-    return next((name for name in [*wanted, *images.own_tags(engine)] if engine.image(name) is not None), None)
+    return next((name for name in [*wanted, *images.own_tags(engine, cluster)] if engine.image(name) is not None), None)
 
 
 def remove_bridge(engine: Engine, progress: Progress) -> None:

@@ -198,10 +198,12 @@ def listing(engine: Engine) -> list[Image]:
     return engine.images(LABEL_IMAGE)
 
 
-def own_tags(engine: Engine) -> list[str]:
-    """Names of images made here. Images that people built on our base inherit its label and are not among them."""
+def own_tags(engine: Engine, cluster: Cluster | None) -> list[str]:
+    """Names of images made here, and of the pool's from a registry. Images that people built on our base inherit its
+    label and are not among them."""
+    named = {state.BASE_IMAGE, "debian:latest", cluster.image.name if cluster is not None else None}
     made = [t for i in listing(engine) for t in i.tags]
-    return [t for t in made if t.startswith(f"{state.IMAGE_REPOSITORY}:") or t in (state.BASE_IMAGE, "debian:latest")]
+    return [t for t in made if t.startswith(f"{state.IMAGE_REPOSITORY}:") or t in named]
 
 
 def save(engine: Engine, cluster: Cluster, extra: Sequence[str], target: Path) -> list[str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from swarmhpc import config, state
-from swarmhpc.adapters.docker import Engine, EngineFacts, Node
+from swarmhpc.adapters.docker import Engine, EngineFacts, Image, Node
 from swarmhpc.adapters.remote import MachineFacts, Remote
-from swarmhpc.cluster import down
+from swarmhpc.cluster import down, images
 from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.cluster.progress import Progress
 from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError
@@ -221,3 +221,13 @@ def test_leaving_asks_the_swarm_nothing() -> None:
     engine._client = Client()
     engine.swarm_leave()
     assert asked == [True]
+
+
+def test_a_purge_takes_the_pools_image_also_where_a_registry_gave_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images that people built on our base carry its label, too."""
+    tags = ("swarmhpc/pool:abc", "debian:latest", "registry.lab:5000/pool:1", "mine:1")
+    monkeypatch.setattr(images, "listing", lambda _: [Image("i", tags, 1, "", {})])
+    cluster = replace(CLUSTER, image=config.Image(name="registry.lab:5000/pool:1"))
+    assert images.own_tags(FakeEngine("n1"), cluster) == list(tags[:3])
+    assert images.own_tags(FakeEngine("n1"), CLUSTER) == list(tags[:2])
+    assert images.own_tags(FakeEngine("n1"), None) == list(tags[:2])
