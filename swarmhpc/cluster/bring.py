@@ -42,6 +42,10 @@ def observe(fleet: Fleet, cluster: Cluster) -> View:
     image = images.reference(cluster)
     seen = members.look(fleet, cluster, image=image, recipe=recipe(cluster))
     manager = fleet.manager(cluster.name)
+    if manager is None and any(
+        s.engine is not None and s.engine.is_manager and s.error is not None for s in seen.values()
+    ):
+        manager = _elected(fleet, cluster)
     nodes = tuple(manager.nodes()) if manager else ()
     old = stored_cluster(manager) if manager else None
     networking = None
@@ -50,6 +54,15 @@ def observe(fleet: Fleet, cluster: Cluster) -> View:
         networking = manager.endpoint_mode(running[0].id) if running else None
     decision = members.judge(cluster, seen, nodes, image=image, networking=networking, old=old)
     return View(seen, decision, manager, nodes, old)
+
+
+def _elected(fleet: Fleet, cluster: Cluster) -> Engine | None:
+    """A manager once there is a leader; None after a minute. A manager that comes back makes the others elect anew:
+    10 to 60 s in the virtual lab."""
+    deadline = time.monotonic() + 60
+    while (manager := fleet.manager(cluster.name)) is None and time.monotonic() < deadline:
+        time.sleep(1)
+    return manager
 
 
 def bring(fleet: Fleet, cluster: Cluster, view: View, progress: Progress) -> Brought:

@@ -165,6 +165,20 @@ def jobs(person: Cli, cluster: str) -> list[dict[str, Any]]:
     return [j for j in found if j["id"].startswith(f"{cluster}.")]
 
 
+def all_managers_agree(watch: Callable[[str], Watch]) -> None:
+    """Waits until each of the three knows the leader: one that comes back makes them elect anew, up to a minute."""
+    watches = [watch(name) for name in NAMES]
+
+    def leaders() -> list[str]:
+        return [n.name for w in watches for n in w.nodes().values() if n.manager_status == "leader"]
+
+    until(
+        lambda: (found := leaders()) and found == [found[0]] * len(NAMES),
+        timeout_s=240,
+        what="all managers know the same leader",
+    )
+
+
 def process_runs(lab: Lab, name: str, words: str) -> None:
     """Waits until a job's own process runs there: the queue says so as soon as the executor has been asked."""
     until(
@@ -387,6 +401,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     assert sorted(attempts)[:2] == [1, 1], attempts  # only the job whose machine died was begun again
     lab.boot([dies])
     until(lambda: n1.state_of(dies) == "ready", timeout_s=240, what="the machine is a node again")
+    all_managers_agree(watch)
     assert "nothing to do" in pool.ok("up").err
     assert len(n1.executors()) == 3
 
@@ -409,6 +424,7 @@ def test_a_node_cut_off_for_a_minute_comes_back_and_no_job_is_begun_again(
     healed = time.monotonic()
     until(lambda: n1.state_of(cut) == "ready", timeout_s=240, what="the node is back")
     figure("cut off for a minute: the node is back", time.monotonic() - healed)
+    all_managers_agree(watch)
     assert finished(person, cluster, 3, timeout_s=400) == [1, 1, 1]
     until(lambda: len(n1.executors()) == 3, timeout_s=120, what="no executor twice")
     figure("cut off for a minute: three executors and no more are registered", time.monotonic() - healed)
@@ -632,11 +648,7 @@ def test_a_queue_on_a_shared_filesystem_moves_by_itself_when_its_node_dies(
     person.ok("rm", cluster)
     lab.boot([dies])
     lab.ssh(dies, mount)
-    until(
-        lambda: any(n.name == dies and n.manager_status in ("reachable", "leader") for n in survivor.nodes().values()),
-        timeout_s=240,
-        what="it is a manager again",
-    )
+    all_managers_agree(watch)
     pool.ok("up", timeout_s=600)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -274,3 +274,22 @@ def test_a_prepared_machine_that_joins_again_gets_its_execute_directory() -> Non
     lab = Lab()
     lab.bring()
     assert {f"bind {m.name} {LAB.execute_dir}" for m in MACHINES} <= set(lab.world.log)
+
+
+def test_up_waits_for_the_leader_that_managers_are_about_to_elect(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    found = object()
+
+    class Silent:
+        def __init__(self, answers: list[object]) -> None:
+            self.answers = answers
+
+        def manager(self, pool: str) -> object:
+            assert pool == "lab"
+            return self.answers.pop(0) if self.answers else None
+
+    cluster = Cluster(name="lab")
+    assert bring._elected(cast(Any, Silent([None, None, found])), cluster) is found
+    assert bring._elected(cast(Any, Silent([])), cluster) is None
