@@ -102,7 +102,7 @@ def bring(fleet: Fleet, cluster: Cluster, view: View, progress: Progress) -> Bro
         if manager is None:  # decide() names a first machine wherever there is no Swarm
             raise EngineError(f"no manager of pool {cluster.name} answers", hint="swarmhpc doctor")
         troubled |= _join(fleet, cluster, view, manager, troubled, progress)
-        _shape(fleet, cluster, manager, view.old, troubled)
+        _shape(fleet, cluster, manager, view, troubled)
         nodes = manager.nodes()
         managers = sum(n.role == "manager" for n in nodes)
         progress.done(f"{len(nodes)} nodes, {managers} of them managers" if len(nodes) > 1 else "one node")
@@ -227,14 +227,13 @@ def _join(
     return failed
 
 
-def _shape(
-    fleet: Fleet, cluster: Cluster, manager: Engine, old: Cluster | None, troubled: Mapping[str, SwarmHpcError]
-) -> None:
+def _shape(fleet: Fleet, cluster: Cluster, manager: Engine, view: View, troubled: Mapping[str, SwarmHpcError]) -> None:
     """Roles and labels as the file has them. Promotes before it demotes."""
     by_name = {m.name: m for m in fleet.machines}
 
     def seen(name: str) -> Seen:
-        return Seen(by_name[name], engine=fleet.engine(name).facts())
+        # A queue that was left by `down` stays where it is.
+        return Seen(by_name[name], engine=fleet.engine(name).facts(), has_queue=view.seen[name].has_queue)
 
     answers = each([n for n in by_name if n not in troubled], seen)
     found = {n: s for n, s in answers.items() if isinstance(s, Seen)}
@@ -243,7 +242,7 @@ def _shape(
     # Machines that are silent now may be nodes all the same: the manager can label them.
     everybody = {n: found.get(n) or Seen(m, error=troubled.get(n)) for n, m in by_name.items()}
     nodes = manager.nodes()
-    d = members.judge(cluster, everybody, nodes, image="", old=old)
+    d = members.judge(cluster, everybody, nodes, image="", old=view.old)
     for node_id, labels in d.labels.items():
         manager.node_update(node_id, labels=labels)
     for node_id in (i for i, role in d.roles.items() if role == "manager"):

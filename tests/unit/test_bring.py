@@ -116,6 +116,7 @@ class Lab:
         self.fleet = Fleet(cluster.machines)
         self.engines = {m.name: FakeEngine(self.world, m) for m in cluster.machines}
         self.silent: set[str] = set()
+        self.queue_left_on = ""
         self.progress = Quiet()
 
         def engine(name: str) -> Engine:
@@ -131,7 +132,8 @@ class Lab:
             engine = self.engines[m.name].own
             error = EngineUnreachableError(f"{m.name} is silent") if m.name in self.silent else None
             pool = "lab" if engine.is_manager else None
-            seen[m.name] = Seen(m, m.address, None, engine, pool, has_image=True, error=error)
+            left = m.name == self.queue_left_on
+            seen[m.name] = Seen(m, m.address, None, engine, pool, has_image=True, has_queue=left, error=error)
         manager = self.fleet.manager("lab")
         nodes = tuple(self.world.nodes)
         return View(seen, members.judge(self.cluster, seen, nodes, image="i", old=old), manager, nodes, old)
@@ -166,6 +168,13 @@ def test_machines_become_a_swarm_managers_one_after_another_and_tokens_are_rotat
         "n1": {**own["n1"], state.LABEL_QUEUE_NODE: "lab"},
         "n5": {**own["n5"], "disk": "ssd"},
     }
+
+
+def test_the_queue_that_down_left_on_another_machine_is_found_there() -> None:
+    lab = Lab()
+    lab.queue_left_on = "n4"
+    lab.bring()
+    assert [n for n, labels in lab.labels().items() if state.LABEL_QUEUE_NODE in labels] == ["n4"]
 
 
 def test_the_second_time_changes_nothing() -> None:
