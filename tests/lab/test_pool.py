@@ -321,7 +321,9 @@ def test_doctor_names_the_two_nodes_between_which_packets_are_lost(pool: Cli, la
         lab.ssh("n2", "\n".join(f"iptables -D {rule}" for rule in rules))
     assert seen.code == 1
     found = [(c["name"], c["machine"]) for c in json.loads(seen.out) if c["status"] == "problem"]
-    assert sorted(found) == [("connections", "n3 → n2"), ("overlay", "n2 ↔ n3")]
+    assert {("connections", "n3 → n2"), ("overlay", "n2 ↔ n3")} <= set(found)
+    # Where the central manager is behind that way, the mesh of the other end of it doesn't answer either.
+    assert {name for name, _ in found} == {"connections", "overlay"}, found
 
 
 def test_both_replicas_answer_through_the_vip_and_the_mesh_on_a_node_without_one(
