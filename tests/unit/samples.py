@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from swarmhpc.adapters.docker import EngineFacts
+from swarmhpc.cluster.progress import Progress
 
 ENGINE = EngineFacts(
     name="host",
@@ -19,3 +22,23 @@ ENGINE = EngineFacts(
     is_manager=False,
     warnings=(),
 )
+
+
+@dataclass
+class Said(Progress):
+    """Progress that keeps how phases ended and what the person was told."""
+
+    ends: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def start(self, phase: str) -> None:
+        pass
+
+    def detail(self, text: str) -> None:
+        pass
+
+    def done(self, text: str) -> None:
+        self.ends.append(text)
+
+    def notice(self, text: str) -> None:
+        self.notices.append(text)

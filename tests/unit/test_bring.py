@@ -15,6 +15,7 @@ from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.cluster.members import Seen
 from swarmhpc.config import Cluster, Machine, Ssh
 from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError
+from tests.unit.samples import Said
 
 MACHINES = (
     Machine("n1", "192.0.2.1", "manager"),
@@ -25,18 +26,6 @@ MACHINES = (
 )
 LAB = Cluster(name="lab", machines=MACHINES)
 IDLE = EngineFacts("h", "26", "2", "systemd", "6", 4, 8192, "/", "inactive", "", "", False, ())
-
-
-class Quiet:
-    """Progress that keeps what was said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def start(self, phase: str) -> None:
-        self.said.append(phase)
-
-    detail = done = notice = start
 
 
 class World:
@@ -117,7 +106,7 @@ class Lab:
         self.engines = {m.name: FakeEngine(self.world, m) for m in cluster.machines}
         self.silent: set[str] = set()
         self.queue_left_on = ""
-        self.progress = Quiet()
+        self.progress = Said()
 
         def engine(name: str) -> Engine:
             if name in self.silent:

@@ -647,21 +647,6 @@ def test_what_a_node_says_of_networks_and_janitor_is_read() -> None:
 # -- observing and the command line ---------------------------------------------------------------------------------
 
 
-class Quiet:
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def start(self, phase: str) -> None:
-        self.said.append(phase)
-
-    def detail(self, text: str) -> None:
-        self.said.append(text)
-
-    def done(self, text: str) -> None: ...
-
-    def notice(self, text: str) -> None: ...
-
-
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], LabFacts]:
     """Observes three bare machines, of which the named one stops answering after its facts."""
@@ -682,7 +667,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], LabF
         monkeypatch.setattr(lab_probes, "look", look)
         monkeypatch.setattr(lab_probes, "probe", probe)
         with closing(Fleet(CLUSTER.machines)) as fleet:
-            return lab_doctor.observe(fleet, CLUSTER, Quiet())
+            return lab_doctor.observe(fleet, CLUSTER, samples.Said())
 
     return observe
 

@@ -20,6 +20,7 @@ from swarmhpc.cluster.init_file import read_hosts
 from swarmhpc.cluster.nodes import Answer, Row, Situation
 from swarmhpc.config import Cluster, ConfigError, ExecutorClass, Machine, Queue, Ssh
 from swarmhpc.errors import EngineError, UsageError, WaitTimeoutError
+from tests.unit.samples import Said
 
 ADMIN = Ssh(user="admin", key="~/.ssh/lab")
 
@@ -571,20 +572,9 @@ class FakeFleet:
         return FakeEngine(self.world, name)
 
 
-class Quiet:
-    def __init__(self) -> None:
-        self.notices: list[str] = []
-
-    def start(self, phase: str) -> None: ...
-    def detail(self, text: str) -> None: ...
-    def done(self, text: str) -> None: ...
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-
-
 def move(world: World, *, lost: bool = False) -> None:
     plan = nodes.LeavePlan((), (N1,), (N1, N2), lost)
-    leaving.move_queue(cast("Fleet", FakeFleet(world)), cast("Engine", FakeManager(world)), THREE, plan, Quiet())
+    leaving.move_queue(cast("Fleet", FakeFleet(world)), cast("Engine", FakeManager(world)), THREE, plan, Said())
 
 
 def test_the_old_queue_is_deleted_only_when_the_access_point_runs_on_the_copy() -> None:
@@ -672,7 +662,7 @@ class DrainingManager:
 
 def drain(manager: DrainingManager, *targets: Row, timeout_s: float | None = None) -> None:
     fleet, engine = cast("Fleet", object()), cast("Engine", manager)
-    failed = leaving.drain(fleet, engine, THREE, targets, Quiet(), now=False, timeout_s=timeout_s)
+    failed = leaving.drain(fleet, engine, THREE, targets, Said(), now=False, timeout_s=timeout_s)
     assert failed == {}
 
 
