@@ -14,7 +14,9 @@ from swarmhpc.units import format_mib, mib, parse_duration_s, parse_size_bytes
 
 AUTO: Final = "auto"
 DEFAULT_CLASS: Final = "executors"
-RESERVED_CLASS_NAMES: Final = ("central-manager", "access-point", "janitor")
+RESERVED_CLASS_NAMES: Final = ("central-manager", "access-point", "janitor", "autoscaler")
+DEFAULT_REPLICAS: Final = 2
+MAX_REPLICAS: Final = 200
 MAX_CLASS_CPUS: Final = 16384  # replicas × cpus of one class; a guard against slips, not a measured limit
 
 
@@ -45,6 +47,9 @@ _SWARM_PORTS: Final = {
 _MIN_MEMORY_MIB: Final = 6  # the engine's own least memory limit of a container
 _MAX_MEMORY_MIB: Final = 64 * 1024 * 1024  # 64 TiB: what 46 bits of address can reach
 _SYSTEM: Final = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "proc", "root", "run", "sbin", "sys", "usr"}
+# HTCondor's own resources of a slot, and Swarm's name for GPUs.
+_OWN_RESOURCES: Final = ("cpus", "disk", "gpu", "gpus", "memory", "swap")
+_RESOURCE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 # Directories that hold others' things: something inside is fine, the directory itself is not.
 SHARED_BY_ALL: Final = ("/tmp", "/var", "/var/cache", "/var/lib", "/var/log", "/var/tmp")
 SHARED_ON_HOST: Final = (*SHARED_BY_ALL, "/home", "/media", "/mnt", "/opt", "/srv", "/usr/local")
@@ -74,6 +79,21 @@ def whole(low: int, high: int, *, auto: bool = False) -> Check:
         raise WantedError(f"{'auto or ' if auto else ''}a whole number from {low} to {high}", hint)
 
     return check
+
+
+def or_none(check: Check) -> Check:
+    """What `check` takes, or nothing said."""
+    return lambda value: None if value is None else check(value)
+
+
+def resource_name(value: object) -> str:
+    """The name of a resource that is counted, one that HTCondor does not know by itself."""
+    if not isinstance(value, str) or not _RESOURCE.fullmatch(value):
+        raise WantedError("a resource's name: at most 64 letters, digits and _ that begin with a letter")
+    if value.lower() in _OWN_RESOURCES:
+        hint = "write gpus: 1 beside resources" if value.lower().startswith("gpu") else ""
+        raise WantedError("another name: HTCondor or Swarm has a resource of this one", hint)
+    return value
 
 
 def port(value: object) -> int:

@@ -240,6 +240,7 @@ def _check_placement(tree: Tree, good: dict[Loc, Any], names: list[str]) -> None
     unknown = [loc for loc in tree.bad if loc[:1] == ("machines",) and loc[2:3] in ((), ("labels",))]
     if any(len(loc) > 2 or loc not in tree.scalars for loc in unknown):  # a short form has no labels
         return
+    _check_spread(tree, good, labels)
     for name, placement in wanted.items():
         whole: Loc = ("executors", name, "placement")
         if any(bad[:3] == whole for bad in tree.bad):
@@ -263,3 +264,17 @@ def _check_placement(tree: Tree, good: dict[Loc, Any], names: list[str]) -> None
         if not alone:
             message = "wanted labels that one machine has all of, saw no such machine"
             tree.add(whole, message, "label a machine so, or remove a label here")
+
+
+def _check_spread(tree: Tree, good: dict[Loc, Any], labels: dict[str, dict[str, str]]) -> None:
+    """Swarm would take a label that no node has for one value that all have, and say nothing."""
+    there = sorted({key for has in labels.values() for key in has})
+    for loc, value in good.items():
+        if loc[0] != "executors" or loc[2:] != ("spread",) or value in there:
+            continue
+        if not labels:
+            hint = "list the machines with their labels under machines:, or remove the spread"
+            tree.add(loc, "wanted machines over whose label it can spread, saw no machines", hint)
+            continue
+        hint = f"machines have {', '.join(there)}" if there else "no machine has a label"
+        tree.add(loc, f"wanted the name of a label that a machine has, saw {value}", hint)

@@ -27,16 +27,39 @@ def _schema() -> tuple[Callable[[object], dict[str, Any]], dict[str, tuple[str, 
 
     node_labels = dict[Annotated[str, BeforeValidator(lab.label_key)], Annotated[str, BeforeValidator(lab.label_value)]]
 
+    counts = dict[
+        Annotated[str, BeforeValidator(checks.resource_name)], Annotated[int, BeforeValidator(checks.whole(1, 1000000))]
+    ]
+
+    def some_executors(*, or_none: bool = False) -> BeforeValidator:
+        check = checks.whole(1, checks.MAX_REPLICAS)
+        return BeforeValidator(checks.or_none(check) if or_none else check)
+
     class Section(BaseModel):
         model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     class ClassKeys(Section):
-        replicas: Annotated[int, BeforeValidator(checks.whole(0, 200))] = left_out
+        replicas: Annotated[int, BeforeValidator(checks.whole(0, checks.MAX_REPLICAS))] = left_out
         cpus: Annotated[int | None, BeforeValidator(checks.whole(1, 1024, auto=True))] = left_out
         memory_mib: Annotated[int | None, BeforeValidator(lambda v: checks.size_mib(v, auto=True))] = Field(
             default=left_out, alias="memory"
         )
+        gpus: Annotated[int, BeforeValidator(checks.whole(0, 1024))] = left_out
+        resources: Annotated[counts, BeforeValidator(checks.or_empty)] = left_out
         placement: Annotated[node_labels, BeforeValidator(checks.or_empty)] = left_out
+        spread: Annotated[str | None, BeforeValidator(checks.or_none(lab.label_key))] = left_out
+        max_per_node: Annotated[int | None, some_executors(or_none=True)] = left_out
+        scratch: Annotated[str | None, BeforeValidator(checks.or_none(checks.own_path(checks.SHARED_ON_HOST)))] = (
+            left_out
+        )
+        reserve: Annotated[bool, BeforeValidator(checks.flag)] = left_out
+        minimum: Annotated[int, BeforeValidator(checks.whole(0, checks.MAX_REPLICAS))] = Field(
+            default=left_out, alias="min"
+        )
+        maximum: Annotated[int | None, some_executors(or_none=True)] = Field(default=left_out, alias="max")
+        step: Annotated[int, some_executors()] = left_out
+        idle_s: Annotated[int, BeforeValidator(checks.duration_s)] = Field(default=left_out, alias="idle")
+        starting_max: Annotated[int, some_executors()] = Field(default=left_out, alias="starting")
 
     class SshKeys(Section):
         user: Annotated[str, BeforeValidator(lab.ssh_user)] = left_out
@@ -100,6 +123,7 @@ def _schema() -> tuple[Callable[[object], dict[str, Any]], dict[str, tuple[str, 
             ],
             BeforeValidator(checks.classes),
         ] = left_out
+        autoscale: Annotated[bool, BeforeValidator(checks.flag)] = left_out
         jobs: Annotated[JobsKeys, BeforeValidator(checks.or_empty)] = left_out
         image: Annotated[ImageKeys, BeforeValidator(checks.or_empty)] = left_out
         drain_timeout_s: Annotated[int, BeforeValidator(checks.duration_s)] = Field(
@@ -152,7 +176,9 @@ def _section_hint(loc: Loc, seen: str, sections: dict[str, tuple[str, ...]]) -> 
         return "one line for each machine, as in n1: 192.168.1.11"
     if loc[0] == "executors" and len(loc) == 2 and loc[-1] in sections["executors: NAME"]:
         return f"name the class first, as in {checks.DEFAULT_CLASS}: {{{loc[-1]}: {seen}}}"
-    return "as in disk: ssd" if loc[-1] in ("labels", "placement") else ""
+    return {"labels": "as in disk: ssd", "placement": "as in disk: ssd", "resources": "as in licence: 2"}.get(
+        str(loc[-1]), ""
+    )
 
 
 def check_fields(data: dict[str, object], tree: Tree) -> dict[str, Any]:
@@ -226,18 +252,72 @@ def check_conflicts(tree: Tree, defaults: dict[str, Any]) -> None:
         elif loc[-1] == "target" and (first := targets.setdefault(value, loc)) != loc:
             tree.add(loc, f"wanted a target of its own, saw {value}, as on line {tree.places[first][0]}")
 
+    _check_classes(tree, good, get, defaults)
+
+
+def _check_classes(
+    tree: Tree, good: dict[Loc, Any], get: Callable[[Loc, object], Any], defaults: dict[str, Any]
+) -> None:
+    """Adds what is wrong inside each executor class, and between the classes and the rest of the file."""
+    names = [str(loc[1]) for loc in tree.keys if loc[0] == "executors" and len(loc) == 2]
     default_memory = get(("jobs", "default_memory"), defaults["jobs"]["default_memory"])
-    for loc, value in good.items():
-        if loc[0] != "executors" or value == checks.AUTO:
-            continue
-        if loc[-1] == "cpus":
-            replicas = get((*loc[:-1], "replicas"), defaults["executors"][checks.DEFAULT_CLASS]["replicas"])
-            if replicas is not None and replicas * value > checks.MAX_CLASS_CPUS:
-                tree.add(
-                    loc, f"wanted at most {checks.MAX_CLASS_CPUS} CPUs in a class, saw {replicas} replicas of {value}"
-                )
-        if loc[-1] == "memory" and default_memory:
-            job_mib, class_mib = checks.size_mib(default_memory), checks.size_mib(value)
+    for name in names:
+        at: Loc = ("executors", name)
+        _check_counts(tree, good, at, defaults["executors"][checks.DEFAULT_CLASS]["replicas"])
+        memory = good.get((*at, "memory"), checks.AUTO)
+        if memory != checks.AUTO and default_memory:
+            job_mib, class_mib = checks.size_mib(default_memory), checks.size_mib(memory)
             if job_mib and class_mib and class_mib < job_mib:
-                message = f"wanted at least jobs.default_memory ({default_memory}), saw {value}"
-                tree.add(loc, message, "a job that names no memory would never start on this class")
+                message = f"wanted at least jobs.default_memory ({default_memory}), saw {memory}"
+                tree.add((*at, "memory"), message, "a job that names no memory would never start on this class")
+        first: dict[str, str] = {}
+        for resource in (str(loc[3]) for loc in tree.keys if loc[:2] == at and loc[2:3] == ("resources",) and loc[3:]):
+            if (other := first.setdefault(resource.lower(), resource)) != resource:
+                message = f"wanted a name of its own, saw {resource} beside {other}"
+                hint = "to HTCondor, upper and lower case make no difference"
+                tree.add((*at, "resources", resource), message, hint, at_key=True)
+    _check_scratch(tree, good, names, get(("execute_dir",), defaults["execute_dir"]))
+    may_grow = any((*at, "max") in good or tree.is_bad((*at, "max")) for at in (("executors", n) for n in names))
+    if good.get(("autoscale",)) is True and not may_grow and not tree.is_bad(("executors",)):
+        hint = f"for instance executors: {{{names[0] if names else checks.DEFAULT_CLASS}: {{max: 10}}}}"
+        tree.add(("autoscale",), "wanted a class with a max, up to which it may grow, saw none", hint)
+
+
+def _check_counts(tree: Tree, good: dict[Loc, Any], at: Loc, default_replicas: int) -> None:
+    """How many executors of a class there are to be, and with how many CPUs in all."""
+    if any(tree.is_bad((*at, key)) for key in ("replicas", "min", "max")):
+        return
+    replicas, low, high = (good.get((*at, key)) for key in ("replicas", "min", "max"))
+    if high is not None and low is not None and low > high:
+        tree.add((*at, "min"), f"wanted at most max, {high}, saw {low}")
+        return
+    if replicas is not None and not (low or 0) <= replicas <= (checks.MAX_REPLICAS if high is None else high):
+        wanted = f"at least min, {low}" if high is None else f"from min, {low or 0}, to max, {high}"
+        tree.add((*at, "replicas"), f"wanted {wanted}, saw {replicas}")
+        return
+    cpus = good.get((*at, "cpus"), checks.AUTO)
+    most = max(default_replicas if replicas is None else replicas, low or 0, high or 0)
+    if cpus != checks.AUTO and most * cpus > checks.MAX_CLASS_CPUS:
+        message = f"wanted at most {checks.MAX_CLASS_CPUS} CPUs in a class, saw {most} replicas of {cpus}"
+        tree.add((*at, "cpus"), message)
+
+
+def _check_scratch(tree: Tree, good: dict[Loc, Any], names: list[str], execute_dir: str | None) -> None:
+    """Scratch directories may be the same one, but none may hold another: what the janitor finds in one, it removes."""
+    roots = {} if execute_dir is None else {execute_dir: "execute_dir"}
+    others = {
+        str(value): ".".join(map(str, loc)) if loc == ("queue", "path") else f"a volume's {loc[-1]}"
+        for loc, value in good.items()
+        if loc == ("queue", "path") or (loc[:2] == ("jobs", "volumes") and loc[-1] in ("source", "target"))
+    }
+    for name in names:
+        loc: Loc = ("executors", name, "scratch")
+        if loc not in good:
+            continue
+        scratch = str(good[loc])
+        near = {path: what for path, what in roots.items() if path != scratch} | others
+        for path, what in near.items():
+            if checks.overlap(scratch, path):
+                tree.add(loc, f"wanted a path apart from {what}, {path}, saw {scratch}")
+                break
+        roots.setdefault(scratch, f"the scratch of {name}")

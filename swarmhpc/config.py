@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from swarmhpc._config_checks import AUTO, DEFAULT_CLASS, MAX_CLASS_CPUS, RESERVED_CLASS_NAMES, size_text
+from swarmhpc._config_checks import (
+    AUTO,
+    DEFAULT_CLASS,
+    DEFAULT_REPLICAS,
+    MAX_CLASS_CPUS,
+    MAX_REPLICAS,
+    RESERVED_CLASS_NAMES,
+    size_text,
+)
 from swarmhpc._config_rules import check_conflicts, check_fields
 from swarmhpc._config_yaml import Problem, Tree, place_of
 from swarmhpc.errors import UsageError
@@ -23,6 +31,7 @@ __all__ = [
     "FILE_NAME",
     "MAX_CLASS_CPUS",
     "MAX_FILE_BYTES",
+    "MAX_REPLICAS",
     "RESERVED_CLASS_NAMES",
     "Cluster",
     "ConfigError",
@@ -48,16 +57,42 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class ExecutorClass:
-    """One replicated service of equal executors. None means auto: an equal share of the node's.
+    """One replicated service of equal executors. `cpus`, `memory_mib` None: auto, an equal share of the node's.
 
-    `placement`: labels that a node must have, all of them, as sorted pairs of name and value.
+    `placement`: labels that a node must have, all of them, as sorted pairs of name and value. `spread`: the label over
+    whose values executors are dealt out evenly. `gpus`, `resources`: what each executor has beside CPUs and memory, the
+    latter as sorted pairs of name and count. `minimum` and `maximum` bound the number of executors; `maximum` None:
+    the autoscaler leaves the class alone. `step`: executors more in one decision of the autoscaler; `starting_max`:
+    executors that may be starting at once; `idle_s`: an executor leaves after so long without a job. `scratch`: the
+    path of this class's scratch directories, None: the cluster's `execute_dir`. `reserve`: whether Swarm sets aside
+    what the executors advertise.
     """
 
     name: str
-    replicas: int = 2
+    replicas: int = DEFAULT_REPLICAS
     cpus: int | None = None
     memory_mib: int | None = None
     placement: tuple[tuple[str, str], ...] = ()
+    gpus: int = 0
+    resources: tuple[tuple[str, int], ...] = ()
+    spread: str | None = None
+    max_per_node: int | None = None
+    minimum: int = 0
+    maximum: int | None = None
+    step: int = 5
+    idle_s: int = 300
+    starting_max: int = 10
+    scratch: str | None = None
+    reserve: bool = True
+
+    @property
+    def most(self) -> int:
+        """Executors of the class at its largest, as far as the file says."""
+        return max(self.replicas, self.maximum or 0)
+
+    def bounded(self, replicas: int) -> int:
+        """The number of executors nearest to `replicas` that the class may have."""
+        return max(self.minimum, min(replicas, MAX_REPLICAS if self.maximum is None else self.maximum))
 
 
 @dataclass(frozen=True)
@@ -142,6 +177,7 @@ class Cluster:
     `parse` sorts `executors` by name: the order of the classes means nothing, so it must not make clusters differ.
     `machines` are in the order of the file; none: the pool is on this machine alone. `encrypted`: whether the overlay
     network encrypts what executors and daemons send each other. `prepare`: whether Ansible readies the machines.
+    `autoscale`: whether classes with a maximum grow and shrink with the queue.
     """
 
     name: str = "swarmhpc"
@@ -150,6 +186,7 @@ class Cluster:
     address: str | None = None
     ports: Ports = field(default_factory=Ports)
     executors: tuple[ExecutorClass, ...] = (ExecutorClass(DEFAULT_CLASS),)
+    autoscale: bool = False
     jobs: JobPolicy = field(default_factory=JobPolicy)
     image: Image = field(default_factory=Image)
     drain_timeout_s: int = 86400
@@ -163,6 +200,12 @@ class Cluster:
     def managers(self) -> tuple[Machine, ...]:
         """The machines that manage the Swarm, in the order of the file."""
         return tuple(machine for machine in self.machines if machine.role == "manager")
+
+    @property
+    def execute_roots(self) -> tuple[str, ...]:
+        """The directories of a node that hold executors' scratch directories: `execute_dir`, then those of classes."""
+        scratch = {c.scratch for c in self.executors if c.scratch is not None} - {self.execute_dir}
+        return (self.execute_dir, *sorted(scratch))
 
     def class_named(self, name: str) -> ExecutorClass:
         """The class called `name`. Raises UsageError that lists the classes there are."""
@@ -237,15 +280,19 @@ def _cluster(fields: dict[str, Any]) -> Cluster:
     """The dataclasses from checked fields. What is left out has their defaults."""
     fields["machines"] = _machines(fields.get("machines", {}), fields.pop("ssh", {}))
     if "executors" in fields:
-        fields["executors"] = tuple(
-            ExecutorClass(name, **{**keys, "placement": _pairs(keys.get("placement", {}))})
-            for name, keys in sorted(fields["executors"].items())
-        )
+        fields["executors"] = tuple(_class(name, keys) for name, keys in sorted(fields["executors"].items()))
     if "jobs" in fields:
         volumes = tuple(Volume(**keys) for keys in fields["jobs"].pop("volumes", ()))
         fields["jobs"] = JobPolicy(volumes=volumes, **fields["jobs"])
     sections = {"ports": Ports, "image": Image, "queue": Queue}
     return Cluster(**{key: sections[key](**value) if key in sections else value for key, value in fields.items()})
+
+
+def _class(name: str, keys: dict[str, Any]) -> ExecutorClass:
+    """A class from checked fields. The default number of executors gives way to what the file says of min and max."""
+    pairs = {key: _pairs(keys.get(key, {})) for key in ("placement", "resources")}
+    found = ExecutorClass(name, **{**keys, **pairs})
+    return found if "replicas" in keys else dataclasses.replace(found, replicas=found.bounded(found.replicas))
 
 
 def _machines(fields: dict[str, dict[str, Any]], ssh: dict[str, Any]) -> tuple[Machine, ...]:
@@ -263,8 +310,8 @@ def _machines(fields: dict[str, dict[str, Any]], ssh: dict[str, Any]) -> tuple[M
     )
 
 
-def _pairs(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(labels.items()))
+def _pairs(named: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(named.items()))
 
 
 def to_mapping(cluster: Cluster) -> dict[str, Any]:
@@ -274,7 +321,18 @@ def to_mapping(cluster: Cluster) -> dict[str, Any]:
             "replicas": c.replicas,
             "cpus": AUTO if c.cpus is None else c.cpus,
             "memory": AUTO if c.memory_mib is None else size_text(c.memory_mib),
+            "gpus": c.gpus,
+            "resources": dict(c.resources),
             "placement": dict(c.placement),
+            "spread": c.spread,
+            "max_per_node": c.max_per_node,
+            "scratch": c.scratch,
+            "reserve": c.reserve,
+            "min": c.minimum,
+            "max": c.maximum,
+            "step": c.step,
+            "idle": format_duration_s(c.idle_s),
+            "starting": c.starting_max,
         }
         for c in sorted(cluster.executors, key=lambda c: c.name)
     }
@@ -298,6 +356,7 @@ def to_mapping(cluster: Cluster) -> dict[str, Any]:
         "address": cluster.address,
         "ports": dataclasses.asdict(cluster.ports),
         "executors": classes,
+        "autoscale": cluster.autoscale,
         "jobs": {
             "allow_host_network": cluster.jobs.allow_host_network,
             "volumes": [dataclasses.asdict(volume) for volume in cluster.jobs.volumes],

@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from swarmhpc.adapters import machine
@@ -51,6 +51,15 @@ class Slot:
     total_cpus: int
     total_memory_mib: int
     activity_age_s: int
+    resources: Mapping[str, int] = field(default_factory=dict)
+    """GPUs and others that were asked for, as far as nothing has claimed them; by lower-case name."""
+    idle_for_s: int = 0
+    """Of a partitionable slot: since when no job has been on its executor."""
+
+    @property
+    def is_claimed(self) -> bool:
+        """A job runs in it, or is about to."""
+        return not self.partitionable and self.state != "Unclaimed"
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,11 @@ class Job:
 class Pool:
     """One pool as one person. Methods raise PoolUnreachableError, AuthenticationError or PoolError."""
 
-    def __init__(self, context: Context) -> None:
-        """Configures the bindings for this pool. Where the pool has several nodes, takes the first that answers."""
+    def __init__(self, context: Context, *, access_point: str = "") -> None:
+        """Configures the bindings for this pool. Where the pool has several nodes, takes the first that answers.
+
+        `access_point`: its address where it is another than the central manager's, as inside the overlay network.
+        """
         os.environ["CONDOR_CONFIG"] = "ONLY_ENV"  # a condor_config on this machine speaks of another pool
         import classad2
         import htcondor2
@@ -121,7 +133,7 @@ class Pool:
                 {
                     "MyType": "Scheduler",
                     "Name": f"access-point@{context.pool}",
-                    "MyAddress": f"<{context.address}:{context.access_point_port}?sock=schedd>",
+                    "MyAddress": f"<{access_point or context.address}:{context.access_point_port}?sock=schedd>",
                     "CondorVersion": htcondor2.version(),
                 }
             )
@@ -129,11 +141,13 @@ class Pool:
 
     # -- collector --------------------------------------------------------------------------------------------------
 
-    def slots(self) -> list[Slot]:
-        """Every slot the collector knows."""
-        attributes = ["Name", "Machine", "SwarmHpcClass", "SwarmHpcNode", "SwarmHpcTask", "Cpus", "Memory", "State",
-                      "Activity", "JobId", "PartitionableSlot", "TotalSlotCpus", "TotalSlotMemory", "MyCurrentTime",
-                      "EnteredCurrentActivity"]  # fmt: skip
+    def slots(self, resources: Sequence[str] = ()) -> list[Slot]:
+        """Every slot the collector knows. `resources`: names of GPUs and others to be told, such as `gpus`."""
+        attributes = [
+            *("Name", "Machine", "SwarmHpcClass", "SwarmHpcNode", "SwarmHpcTask", "Cpus", "Memory", "State"),
+            *("Activity", "JobId", "PartitionableSlot", "TotalSlotCpus", "TotalSlotMemory", "MyCurrentTime"),
+            *("EnteredCurrentActivity", "DaemonStartTime", "NumDynamicSlots", "NumDynamicSlotsTime", *resources),
+        ]
         context = self._context
         with self._translated("central manager", context.central_manager_port):
             collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
@@ -154,9 +168,34 @@ class Pool:
                 total_cpus=int(a.get("TotalSlotCpus", 0)),
                 total_memory_mib=int(a.get("TotalSlotMemory", 0)),
                 activity_age_s=max(0, int(a.get("MyCurrentTime", 0)) - int(a.get("EnteredCurrentActivity", 0))),
+                resources={r: int(a.get(r, 0)) for r in resources},
+                idle_for_s=_idle_for_s(a),
             )
             for a in ads
         ]
+
+    def slot_ad(self, constraint: str) -> Any | None:
+        """The whole ClassAd of one slot that satisfies an expression (ours, never a person's text)."""
+        context = self._context
+        with self._translated("central manager", context.central_manager_port):
+            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+            ads = collector.query(self._htcondor.AdType.Slot, constraint)
+        return ads[0] if ads else None
+
+    def advertise(self, ads: Sequence[Mapping[str, Any]]) -> None:
+        """Shows generic ads (each with MyType and Name) to everybody who asks the collector; they soon expire."""
+        context = self._context
+        with self._translated("central manager", context.central_manager_port):
+            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+            collector.advertise([self._classad.ClassAd(dict(a)) for a in ads], "UPDATE_AD_GENERIC")
+
+    def generic_ads(self, my_type: str) -> list[dict[str, Any]]:
+        """Generic ads of one type."""
+        context = self._context
+        with self._translated("central manager", context.central_manager_port):
+            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+            ads = collector.query(self._htcondor.AdType.Generic, f'MyType == "{my_type}"')
+        return [dict(a) for a in ads]
 
     # -- queue ------------------------------------------------------------------------------------------------------
 
@@ -165,6 +204,11 @@ class Pool:
         with self._asked("reading the queue"):
             ads = self._schedd.query(constraint, _JOB_ATTRIBUTES)
         return [_job(a) for a in ads]
+
+    def job_ads(self, constraint: str, attributes: Sequence[str] = (), *, most: int = -1) -> list[Any]:
+        """ClassAds of jobs that satisfy an expression of ours; whole ones without `attributes`."""
+        with self._asked("reading the queue"):
+            return list(self._schedd.query(constraint, list(attributes), limit=most))
 
     def submit(self, flat: str, *, count: int, rows: Sequence[Mapping[str, str]], spool: bool) -> int:
         """Puts a cluster of jobs into the queue and, with `spool`, sends its input files; the cluster's number.
@@ -287,7 +331,21 @@ class Pool:
         return True
 
 
+def classad(source: str | Mapping[str, Any]) -> Any:
+    """A ClassAd of its own, from the text of one or from plain values."""
+    import classad2
+
+    return classad2.ClassAd(source if isinstance(source, str) else dict(source))
+
+
 _CODE = re.compile(r"\b[A-Z]+:\d+")
+
+
+def _idle_for_s(a: Mapping[str, Any]) -> int:
+    if not a.get("PartitionableSlot", False) or int(a.get("NumDynamicSlots", 0)):
+        return 0
+    since = max(int(a.get("DaemonStartTime", 0)), int(a.get("NumDynamicSlotsTime", 0)))
+    return max(0, int(a.get("MyCurrentTime", 0)) - since)
 
 
 def _job(a: Mapping[str, Any]) -> Job:

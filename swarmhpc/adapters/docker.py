@@ -59,6 +59,8 @@ class Task:
     error: str
     container_id: str
     container_spec: str
+    changed_at: str = ""
+    """When its state changed last, ISO 8601 in UTC."""
 
     @property
     def is_up(self) -> bool:
@@ -367,6 +369,7 @@ class Engine:
                 error=t["Status"].get("Err", ""),
                 container_id=(t["Status"].get("ContainerStatus") or {}).get("ContainerID", ""),
                 container_spec=_canonical(t["Spec"].get("ContainerSpec") or {}),
+                changed_at=t["Status"].get("Timestamp", ""),
             )
             for t in raw
         ]
@@ -379,8 +382,43 @@ class Engine:
 
     def scale(self, service_id: str, replicas: int) -> None:
         """Sets the number of replicas; returns before Swarm has acted."""
-        with self._asked("docker service scale"):
-            self._client.services.get(service_id).scale(replicas)
+        self.service_change(service_id, replicas=replicas)
+
+    def placement(self, service_id: str) -> dict[str, Any]:
+        """Where its tasks may run, as the engine's API has it: `Constraints`, `Preferences`, `MaxReplicas` …"""
+        with self._asked("docker service inspect"):
+            attrs: dict[str, Any] = self._client.api.inspect_service(service_id)
+        return dict(attrs["Spec"]["TaskTemplate"].get("Placement") or {})
+
+    def service_change(
+        self, service_id: str, *, replicas: int | None = None, placement: Mapping[str, Any] | None = None
+    ) -> None:
+        """Changes replicas and placement in one step. Running tasks on nodes that still fit are not restarted.
+
+        Raises EngineError where somebody else has changed the service at the same moment.
+        """
+        with self._asked("docker service update"):
+            attrs: dict[str, Any] = self._client.api.inspect_service(service_id)
+            spec = attrs["Spec"]
+            template, mode = dict(spec["TaskTemplate"]), spec["Mode"]
+            if placement is not None:
+                template["Placement"] = dict(placement)
+            if replicas is not None:
+                mode = {"Replicated": {"Replicas": replicas}}
+            # Not the SDK's Service.scale() or update(): they send back a template with its defaults filled in, which
+            # Swarm takes for another one: it restarts every running task (seen with docker-py 7.1 and 7.2).
+            self._client.api.update_service(
+                service_id,
+                attrs["Version"]["Index"],
+                task_template=template,
+                name=spec["Name"],
+                labels=spec.get("Labels"),
+                mode=mode,
+                update_config=spec.get("UpdateConfig"),
+                rollback_config=spec.get("RollbackConfig"),
+                networks=spec.get("Networks"),
+                endpoint_spec=spec.get("EndpointSpec"),
+            )
 
     # -- configs and secrets --------------------------------------------------------------------------------------
 

@@ -290,4 +290,5 @@ def render(
         output.say(f"wrote {', '.join(files)} to {folder}")
         return
     for name, text in files.items():
-        output.data(f"# ---- {name} ----\n{text}")
+        shown = "# a program, base64; --output writes it to a file\n" if name.endswith(".b64") else text
+        output.data(f"# ---- {name} ----\n{shown}")

@@ -189,11 +189,12 @@ def _join(
     progress: Progress,
 ) -> dict[str, SwarmHpcError]:
     image = images.reference(cluster)
+    roots = {root: f"/execute{i}" for i, root in enumerate(cluster.execute_roots)}
 
     def ready(name: str) -> Engine:
         engine = fleet.engine(name)
         # A bind's source must exist before a task starts there, or the task is rejected for ever; `down` removes it.
-        engine.run_once(image, ["true"], cluster=cluster.name, binds={cluster.execute_dir: "/execute"})
+        engine.run_once(image, ["true"], cluster=cluster.name, binds=roots)
         return engine
 
     failed: dict[str, SwarmHpcError] = {}

@@ -187,16 +187,21 @@ def clean(engine: Engine, pool: str, cluster: Cluster | None, where: str, progre
     image = _helper_image(engine, cluster)
     if image is None or cluster is None:
         return
-    # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
-    folder = PurePosixPath(cluster.execute_dir)
-    above = str(folder.parent.parent)
-    script = f'rm -rf "/above/{folder.parent.name}/{folder.name}" || exit'
-    if folder.parent.name == "swarmhpc":
-        script += '; rmdir "/above/swarmhpc" 2>/dev/null || true'
-    try:
-        engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
-    except EngineError as e:
-        progress.notice(f"{folder} is left on {where} ({e.message}); remove it: rm -r {folder}")
+    for root in cluster.execute_roots:
+        # The directory was made by the engine (a bind's source) and goes the same way; so does an empty /…/swarmhpc.
+        folder = PurePosixPath(root)
+        above = str(folder.parent.parent)
+        # Nothing but what is named as a Swarm task: somebody may keep other things beside it.
+        script = f"""
+            cd "/above/{folder.parent.name}/{folder.name}" || exit 0
+            find . -maxdepth 1 -regextype posix-extended -regex './([a-z0-9]{{25}}|[.]uids)' -exec rm -rf {{}} + || exit
+            cd /above && rmdir "{folder.parent.name}/{folder.name}" 2>/dev/null
+            [ "{folder.parent.name}" != swarmhpc ] || rmdir swarmhpc 2>/dev/null
+            true"""
+        try:
+            engine.run_once(image, ["sh", "-c", script], cluster=pool, binds={above: "/above"})
+        except EngineError as e:
+            progress.notice(f"{folder} is left on {where} ({e.message}); remove it: rm -r {folder}")
 
 
 def _leave(p: DownPlan, manager: Engine, progress: Progress) -> dict[str, SwarmHpcError]:

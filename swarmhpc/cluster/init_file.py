@@ -171,12 +171,25 @@ ports:                          # TCP, on every machine
   #central_manager: 9618
   #access_point: 9619
 
-executors:                      # class name: its executors
+executors:                      # class name: its executors; more classes may follow, such as executors-big
   executors:
 {replicas}# 0 to 200; one for each machine to begin with
     #cpus: auto                 # of each executor; auto: an equal share of the node's, at least 1
     #memory: auto               # with its unit; auto: an equal share of the node's
+    #gpus: 0                    # of each executor; nodes must say that they have them
+    #resources: {{}}              # likewise what else is counted, for instance {{licence: 2}}
     #placement: {{}}              # only on nodes with these labels, for instance {{disk: ssd}}
+    #spread: null               # a label over whose values executors are dealt out evenly, for instance rack
+    #max_per_node: null         # at most so many on one node
+    #scratch: null              # their scratch directories, on a fast disk; null: execute_dir
+    #reserve: true              # Swarm sets aside what they advertise; false: a machine may be oversold
+    #min: 0                     # never fewer executors
+    #max: null                  # never more; null: 200, and the autoscaler leaves the class alone
+    #step: 5                    # the autoscaler adds at most so many at a time,
+    #starting: 10               # has at most so many starting at once,
+    #idle: 5m                   # and takes one away that has had no job for so long
+
+#autoscale: false               # whether classes with a max grow and shrink with the queue
 
 jobs:
   #allow_host_network: false    # whether a job may ask for docker_network_type = host

@@ -110,7 +110,7 @@ def drain(
         services = manager.services(s.pool)
         if now and time.monotonic() - asked_at > 2:
             asked_at = time.monotonic()
-            _evict(fleet, manager, s.pool, executor_hosts(left, services))
+            evict(fleet, manager, s.pool, executor_hosts(left, services))
         if not looked_at or time.monotonic() - looked_at > 5:
             looked_at = time.monotonic()
             jobs = _jobs(s.pool, left)
@@ -179,7 +179,7 @@ def executor_hosts(tasks: Sequence[Task], services: Sequence[Service]) -> list[s
     return [f"{classes[t.service_id]}-{t.slot}-{t.id[:6]}" for t in tasks if t.service_id in classes]
 
 
-def _evict(fleet: Fleet, manager: Engine, pool: str, hosts: Sequence[str]) -> None:
+def evict(fleet: Fleet, manager: Engine, pool: str, hosts: Sequence[str]) -> None:
     """Sends the jobs on these executors back to the queue; no access point, or no job there: nothing to do."""
     if not hosts:
         return

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
+from swarmhpc import state
 from swarmhpc.config import Cluster
 from swarmhpc.errors import EngineError, SwarmHpcError, SwarmOwnershipError, UsageError
 
@@ -115,18 +116,47 @@ def check_change(cluster: Cluster, seen: Observed) -> None:
             f"machines: the running pool has {len(seen.stored.machines)}, the file names none",
             hint="name them in swarmhpc.yaml; without a file here the Swarm's own is used",
         )
-    fixed = {
+    fixed: dict[str, tuple[object, object]] = {
         "subnet": (seen.stored.subnet, cluster.subnet),
         "execute_dir": (seen.stored.execute_dir, cluster.execute_dir),
         "encrypted": (seen.stored.encrypted, cluster.encrypted),
         "queue.path": (seen.stored.queue.path or "a volume", cluster.queue.path or "a volume"),
     }
+    before = {c.name: c.scratch or seen.stored.execute_dir for c in seen.stored.executors}
+    for c in cluster.executors:
+        if c.name in before:
+            fixed[f"executors.{c.name}.scratch"] = before[c.name], c.scratch or cluster.execute_dir
     for key, (old, new) in fixed.items():
         if old != new:
             raise UsageError(
                 f"{key}: the running pool has {old}, the file says {new}; this can't change while the pool is up",
                 hint="swarmhpc down   (the queue is kept), then swarmhpc up",
             )
+
+
+def effective_replicas(
+    cluster: Cluster, stored: Cluster | None, running: Mapping[str, RunningService]
+) -> dict[str, int]:
+    """How many executors `up` asks for, by class, and how many autoscalers (`state.AUTOSCALER`: 0 or 1).
+
+    What `swarmhpc scale`, `swarmhpc autoscale` and the autoscaler itself have made of a running service stays, unless
+    the file says something else than the `stored` one, that of the last `up`: then the file counts. While the
+    autoscaler is on, the number of a class with a maximum is its affair. All numbers are within the file's bounds.
+    """
+
+    def now(service: str) -> int | None:
+        return running[service].replicas if service in running else None
+
+    on = now(state.AUTOSCALER)
+    if on is None or stored is None or stored.autoscale != cluster.autoscale:
+        on = int(cluster.autoscale)
+    before = {} if stored is None else {c.name: c.replicas for c in stored.executors}
+    result = {}
+    for c in cluster.executors:
+        there = now(c.name)
+        stays = before.get(c.name) == c.replicas or (on and c.maximum is not None)
+        result[c.name] = c.bounded(there if there is not None and stays else c.replicas)
+    return {**result, state.AUTOSCALER: min(on, 1)}
 
 
 def _check_swarm(cluster: Cluster, swarm_state: str, *, is_manager: bool, swarm_cluster: str | None) -> None:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from swarmhpc import config, context, state, tokens
 from swarmhpc.adapters import command, machine, stack
-from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.docker import Engine
 from swarmhpc.cluster import bring, images, members, people, plan
 from swarmhpc.cluster.bring import View
-from swarmhpc.cluster.fleet import CLUSTER_FILE, Fleet
+from swarmhpc.cluster.fleet import CLUSTER_FILE, Fleet, each, failures
 from swarmhpc.cluster.progress import Progress, phase
 from swarmhpc.cluster.render import ClassPlan, NodeSize, Rendered, RenderFacts, render, size_classes
+from swarmhpc.cluster.usable import NoRoomError, give_access, task_errors, wait_daemons, wait_usable
 from swarmhpc.config import Cluster
-from swarmhpc.errors import AuthenticationError, EngineError, PoolError, SwarmHpcError, WaitTimeoutError
+from swarmhpc.errors import EngineError, SwarmHpcError
 from swarmhpc.tokens import EXECUTOR_SCOPES
+
+__all__ = ["Prepared", "Result", "apply", "check_alone", "prepare", "refresh", "task_errors"]
 
 _SIGNING_KEY = "signing-key"
 _EXECUTOR_TOKEN = "executor-token"
@@ -33,12 +35,20 @@ class Prepared:
     cluster: Cluster
     view: View
     seen: plan.Observed
-    image: str
+    facts: RenderFacts
     rendered: Rendered
-    classes: tuple[ClassPlan, ...]
-    networking: Literal["vip", "dnsrr"]
     context: context.Context
     steps: tuple[plan.Step, ...]
+
+    @property
+    def classes(self) -> tuple[ClassPlan, ...]:
+        """The classes with their sizes, and as many executors as `up` asks for."""
+        return self.facts.classes
+
+    @property
+    def networking(self) -> Literal["vip", "dnsrr"]:
+        """How services find each other."""
+        return self.facts.networking
 
 
 @dataclass(frozen=True)
@@ -86,14 +96,10 @@ def _planned(fleet: Fleet, cluster: Cluster, view: View) -> Prepared:
     manager = view.manager
     secrets = {s.labels.get(state.LABEL_KIND) for s in manager.secrets(cluster.name)} if manager else set()
     image = images.reference(cluster)
-    services = {}
+    services = {} if manager is None else _services(manager, cluster.name)
     running_mode = None
     if manager is not None:
-        prefix = f"{cluster.name}_"
-        for s in manager.services(cluster.name):
-            spec = s.labels.get(state.LABEL_SPEC, "")
-            services[s.name.removeprefix(prefix)] = plan.RunningService(spec, s.replicas)
-            running_mode = manager.endpoint_mode(s.id)
+        running_mode = next((manager.endpoint_mode(s.id) for s in manager.services(cluster.name)), None)
     mode = plan.networking(cluster, without_ipvs=_without_ipvs(fleet, view), running=running_mode)
     ctx = _context(cluster, view, mode)
     seen = plan.Observed(
@@ -104,19 +110,19 @@ def _planned(fleet: Fleet, cluster: Cluster, view: View) -> Prepared:
         context_ready=manager is not None and _context_ready(ctx),
     )
     plan.check_change(cluster, seen)
-    classes = size_classes(cluster, _sizes(cluster, view))
-    rendered = render(
-        cluster,
+    facts = _with_replicas(
         RenderFacts(
             networking=mode,
             address=ctx.address,
             image=image,
-            classes=classes,
+            classes=size_classes(cluster, _sizes(cluster, view)),
             signing_key=f"{cluster.name}_{_SIGNING_KEY}",
             executor_token=f"{cluster.name}_{_EXECUTOR_TOKEN}",
             revoked=people.revocation_expression(manager, cluster.name) if manager else "",
         ),
+        plan.effective_replicas(cluster, view.old, services),
     )
+    rendered = render(cluster, facts)
     wanted = {
         name: plan.WantedService(
             section["deploy"]["labels"][state.LABEL_SPEC],
@@ -125,7 +131,21 @@ def _planned(fleet: Fleet, cluster: Cluster, view: View) -> Prepared:
         for name, section in rendered.services.items()
     }
     steps = (*view.decision.steps, *plan.decide(cluster, seen, wanted))
-    return Prepared(cluster, view, seen, image, rendered, classes, mode, ctx, steps)
+    return Prepared(cluster, view, seen, facts, rendered, ctx, steps)
+
+
+def _services(manager: Engine, pool: str) -> dict[str, plan.RunningService]:
+    """The pool's services by their short names."""
+    return {
+        s.name.removeprefix(f"{pool}_"): plan.RunningService(s.labels.get(state.LABEL_SPEC, ""), s.replicas)
+        for s in manager.services(pool)
+    }
+
+
+def _with_replicas(facts: RenderFacts, replicas: Mapping[str, int]) -> RenderFacts:
+    """The same with the numbers to ask for now (`plan.effective_replicas`)."""
+    classes = tuple(replace(c, replicas=replicas[c.name]) for c in facts.classes)
+    return replace(facts, classes=classes, autoscalers=replicas[state.AUTOSCALER])
 
 
 def _without_ipvs(fleet: Fleet, view: View) -> tuple[str, ...]:
@@ -163,7 +183,10 @@ def _sizes(cluster: Cluster, view: View) -> tuple[NodeSize, ...]:
 
 
 def apply(fleet: Fleet, p: Prepared, progress: Progress, *, timeout_s: float) -> Result:
-    """Makes the changes, phase by phase, then waits until the pool is usable. Running it again goes on from there."""
+    """Makes the changes, phase by phase, then waits until the pool is usable. Running it again goes on from there.
+
+    Raises NoRoomError at the end where all is well but that Swarm has no node for some executors.
+    """
     if p.networking == "dnsrr" and p.cluster.networking == "auto" and not p.seen.services:
         which = _without_ipvs(fleet, p.view)
         where = "this kernel has" if fleet.alone else f"{', '.join(which)}: the kernel has"
@@ -185,15 +208,19 @@ def apply(fleet: Fleet, p: Prepared, progress: Progress, *, timeout_s: float) ->
         progress.done("signing key and executors' token are Swarm secrets")
     with phase("stack", progress):
         if "stack" in phases:
-            _stack(engine, p, progress)
+            _folders(fleet, p, progress)
+            p = _stack(engine, p, progress)
         progress.done(f"{len(p.rendered.services)} services, networking {p.networking}")
     with phase("pool", progress):
-        ctx = p.context
-        _daemons(engine, p, ctx, progress, timeout_s=timeout_s)
-        if "secrets" in phases or not _context_ready(ctx):
-            _give_access(fleet, engine, ctx)
-        wait_usable(fleet, engine, p, ctx, progress, timeout_s=timeout_s)
-    return Result(ctx, brought.troubled)
+        wait_daemons(engine, p, progress, timeout_s=timeout_s)
+        if "secrets" in phases or not _context_ready(p.context):
+            give_access(fleet, engine, p.context)
+        short = wait_usable(fleet, engine, p, progress, timeout_s=timeout_s)
+    if short:
+        for name, error in brought.troubled.items():
+            progress.notice(f"{name} was left out: {error.message}")
+        raise NoRoomError(short)
+    return Result(p.context, brought.troubled)
 
 
 def _context(cluster: Cluster, view: View, networking: str) -> context.Context:
@@ -236,8 +263,29 @@ def _secrets(engine: Engine, cluster: Cluster) -> None:
     engine.secret_create(f"{pool}_{_SIGNING_KEY}", key, {**labels, state.LABEL_KIND: _SIGNING_KEY})
 
 
-def _stack(engine: Engine, p: Prepared, progress: Progress) -> None:
+def _folders(fleet: Fleet, p: Prepared, progress: Progress) -> None:
+    """Makes scratch directories that the last `up` did not have: a bind's source must exist before a task starts."""
+    before = (p.cluster.execute_dir,) if p.seen.stored is None else p.seen.stored.execute_roots
+    new = [root for root in p.cluster.execute_roots if root not in before]
+    if not new:
+        return
+    binds = {root: f"/execute{i}" for i, root in enumerate(new)}
+
+    def make(name: str) -> None:
+        fleet.engine(name).run_once(p.facts.image, ["true"], cluster=p.cluster.name, binds=binds)
+
+    for name, error in failures(each((n for n in p.view.seen if n not in p.view.decision.troubled), make)).items():
+        progress.notice(f"{name}: {', '.join(new)} could not be made there: {error.message}")
+
+
+def _stack(engine: Engine, p: Prepared, progress: Progress) -> Prepared:
+    """Deploys, and stores the cluster file. Gives the plan as it was carried out: images may have taken minutes, in
+    which somebody, or the autoscaler, has changed the number of executors."""
     pool = p.cluster.name
+    replicas = plan.effective_replicas(p.cluster, p.seen.stored, _services(engine, pool))
+    facts = _with_replicas(p.facts, replicas)
+    if facts != p.facts:
+        p = replace(p, facts=facts, rendered=render(p.cluster, facts))
     progress.detail("docker stack deploy")
     stack.deploy(pool, p.rendered.stack, p.rendered.configs, docker_host=engine.docker_host)
     text = config.dump(p.cluster)
@@ -255,120 +303,12 @@ def _stack(engine: Engine, p: Prepared, progress: Progress) -> None:
             # A task that is still leaving keeps its old configuration; a later `up` removes it.
             with contextlib.suppress(EngineError):
                 engine.config_remove(s.id)
-
-
-def _give_access(fleet: Fleet, engine: Engine, ctx: context.Context) -> None:
-    """A token for the person at this machine, signed by the pool."""
-    context.save(ctx, people.create(fleet, engine, ctx.pool, ctx.person, lifetime_s=None).text)
-
-
-def _daemons(engine: Engine, p: Prepared, ctx: context.Context, progress: Progress, *, timeout_s: float) -> None:
-    """Waits until central manager and access point run with the wanted settings and listen: with VIPs on every node
-    that answers, for Swarm says Running also where the routing mesh does not work (facts)."""
-    ports = {
-        state.CENTRAL_MANAGER: p.cluster.ports.central_manager,
-        state.ACCESS_POINT: p.cluster.ports.access_point,
-    }
-    ready = [n.address for n in p.view.nodes if n.state == "ready" and not n.address.startswith("0.")]
-    addresses = (ready or [ctx.address]) if p.networking == "vip" else [ctx.address]
-
-    def look() -> str:
-        services = {s.labels.get(state.LABEL_ROLE): s for s in engine.services(p.cluster.name)}
-        waiting = []
-        for role, port in ports.items():
-            service = services[role]
-            if not any(t.is_up and t.container_spec == service.container_spec for t in engine.tasks(service.id)):
-                waiting.append(f"{role} does not run yet")
-                continue
-            silent = [a for a in addresses if not machine.port_answers(a, port)]
-            waiting += [f"{role} does not answer at {a}:{port} yet" for a in silent]
-        return "; ".join(waiting)
-
-    _wait(engine, p, look, progress, timeout_s=timeout_s)
-
-
-def wait_usable(
-    fleet: Fleet, engine: Engine, p: Prepared, ctx: context.Context, progress: Progress, *, timeout_s: float
-) -> None:
-    """Waits until the collector answers, the access point accepts this person, and every executor is registered.
-
-    An executor that finishes jobs before it restarts with new settings is not waited for.
-    """
-    pool = Pool(ctx)
-    want = {c.name: c.replicas for c in p.classes}
-    accepted = False
-    refused_since: float | None = None
-    renewed = False
-    leaving = 0
-
-    def look() -> str:
-        nonlocal accepted, leaving, refused_since, renewed
-        try:
-            slots = pool.slots()
-            if not accepted:
-                pool.jobs("false")
-                pool.can_write()
-                accepted = True
-        except AuthenticationError as e:
-            # This machine's token belongs to an earlier pool of this name, or was revoked: give a new one. Not at
-            # once: a central manager that is just starting looks the same.
-            refused_since = refused_since or time.monotonic()
-            if not renewed and time.monotonic() - refused_since > 10:
-                renewed = True
-                _give_access(fleet, engine, ctx)
-            return e.message
-        except PoolError as e:
-            return e.message
-        missing = []
-        leaving = 0
-        busy = {s.task for s in slots if not s.partitionable}
-        for service in engine.services(p.cluster.name):
-            name = service.labels.get(state.LABEL_CLASS)
-            if name not in want:
-                continue
-            tasks = engine.tasks(service.id)
-            old = {t.id for t in tasks if t.is_leaving}
-            leaving += len(old & busy)
-            registered = {s.executor for s in slots if s.class_name == name and s.task not in old}
-            if len(registered) + len(old & busy) < want[name]:
-                missing.append(f"{name}: {len(registered)} of {want[name]} executors registered")
-        return "; ".join(missing)
-
-    _wait(engine, p, look, progress, timeout_s=timeout_s)
-    executors = ", ".join(f"{c.replicas} × {c.name} ({c.cpus} CPU, {c.memory_mib} MiB)" for c in p.classes)
-    progress.done(f"usable: {executors}")
-    if leaving:
-        progress.notice(f"{leaving} executors finish their running jobs before they restart with the new settings")
-
-
-def _wait(engine: Engine, p: Prepared, look: Callable[[], str], progress: Progress, *, timeout_s: float) -> None:
-    """Polls until `look` has nothing to say. Swarm's own task errors are shown as they come."""
-    deadline = time.monotonic() + timeout_s
-    while waiting := look():
-        trouble = task_errors(engine, p.cluster.name)
-        said = waiting + "".join(f"; {t}" for t in trouble)
-        progress.detail(said)
-        if time.monotonic() > deadline:
-            raise WaitTimeoutError(
-                f"the pool is not usable after {timeout_s:.0f} s: {said}",
-                hint="swarmhpc doctor; docker service ps --no-trunc SERVICE; then swarmhpc up",
-            )
-        time.sleep(0.2)
-
-
-def task_errors(engine: Engine, pool: str) -> list[str]:
-    """What Swarm says of services that have no running task: one line each, in its own words."""
-    lines = []
-    for service in engine.services(pool):
-        tasks = engine.tasks(service.id)
-        if service.replicas == 0 or any(t.is_up for t in tasks):
-            continue
-        errors = [t.error for t in tasks if t.error]
-        if errors:
-            lines.append(f"{service.name}: {errors[-1]}")
-    return lines
+    return p
 
 
 def refresh(fleet: Fleet, cluster: Cluster, progress: Progress, *, timeout_s: float) -> None:
-    """Applies the stored cluster file again (after a revocation)."""
-    apply(fleet, prepare(fleet, cluster), progress, timeout_s=timeout_s)
+    """Applies the stored cluster file again (after a revocation). Executors without room are told of, no error here."""
+    try:
+        apply(fleet, prepare(fleet, cluster), progress, timeout_s=timeout_s)
+    except NoRoomError as e:
+        progress.notice(e.message)

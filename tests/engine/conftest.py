@@ -19,7 +19,7 @@ POOL = "testpool"
 CLUSTER_FILE = """\
 name: testpool
 executors:
-  executors: {replicas: 2, cpus: 2, memory: 1GiB}
+  executors: {replicas: 2, cpus: 2, memory: 1GiB, reserve: false}
 drain_timeout: 10m
 """
 

@@ -45,7 +45,7 @@ def cluster_file(lab: Lab, *, managers: tuple[str, ...] = NAMES, workers: tuple[
     return (
         f"name: {POOL}\nssh: {{key: {lab.key}, known_hosts: {lab.known_hosts}}}\nmachines:\n"
         + "\n".join(machines)
-        + "\nexecutors:\n  executors: {replicas: 3, cpus: 1, memory: 384MiB}\n"
+        + "\nexecutors:\n  executors: {replicas: 3, cpus: 1, memory: 384MiB, reserve: false}\n"
         + more
         + "drain_timeout: 15m\n"
     )
@@ -447,7 +447,7 @@ def test_a_fourth_machine_joins_a_running_pool_and_takes_a_class_of_its_own(
     assert finished(person, cluster, 2, timeout_s=200) == [1, 1]
     n1 = watch("n1")
     for disk, node in (("hdd", "n3"), ("ssd", FOURTH)):  # a new class, then another placement for it
-        more = f"  big: {{replicas: 1, cpus: 1, memory: 384MiB, placement: {{disk: {disk}}}}}\n"
+        more = f"  big: {{replicas: 1, cpus: 1, memory: 384MiB, reserve: false, placement: {{disk: {disk}}}}}\n"
         (pool.cwd / "swarmhpc.yaml").write_text(cluster_file(lab, workers=(FOURTH,), more=more))
         pool.ok("up")
         until(

@@ -55,6 +55,7 @@ def test_no_file_gives_the_documented_defaults() -> None:
         address=None,
         ports=Ports(9618, 9619),
         executors=(ExecutorClass("executors", 2, None, None),),
+        autoscale=False,
         jobs=JobPolicy(False, (), 4096, 128),
         image=Image(None, None),
         drain_timeout_s=86400,
@@ -92,14 +93,17 @@ def test_the_example_is_the_defaults_plus_what_it_shows() -> None:
     assert load(EXAMPLE) == dataclasses.replace(
         Cluster(),
         address="192.168.1.10",
-        executors=(ExecutorClass("executors"), ExecutorClass("executors-big", replicas=1, cpus=2, memory_mib=4096)),
+        executors=(
+            ExecutorClass("executors"),
+            ExecutorClass("executors-big", replicas=1, cpus=2, memory_mib=4096, scratch="/scratch/swarmhpc", maximum=2),
+        ),
         jobs=JobPolicy(volumes=(Volume("/data", "/data"),)),
     )
 
 
 def test_the_examples_show_every_key_and_the_reference_names_it() -> None:
     def key_paths(value: object, path: str = "") -> set[str]:
-        if isinstance(value, dict) and not path.endswith((".labels", ".placement")):
+        if isinstance(value, dict) and not path.endswith((".labels", ".placement", ".resources")):
             named = path in (".executors", ".machines")
             return {p for key, inner in value.items() for p in key_paths(inner, f"{path}.{'NAME' if named else key}")}
         if isinstance(value, list) and value:
@@ -135,6 +139,43 @@ def test_the_examples_show_every_key_and_the_reference_names_it() -> None:
             "executors: {b: {memory: 1.5 g}, a: }",
             Cluster(executors=(ExecutorClass("a"), ExecutorClass("b", memory_mib=1536))),
         ),
+        (
+            "executors: {a: {gpus: 1, resources: {licence: 2, Fpga_x: 1}, max_per_node: 3, scratch: /fast/jobs}}",
+            Cluster(
+                executors=(
+                    ExecutorClass(
+                        *("a", 2, None, None, (), 1, (("Fpga_x", 1), ("licence", 2))),
+                        max_per_node=3,
+                        scratch="/fast/jobs",
+                    ),
+                )
+            ),
+        ),
+        (
+            "executors: {a: {min: 1, max: 9, step: 2, idle: 1m, starting: 3, reserve: no}}\nautoscale: true",
+            Cluster(
+                executors=(ExecutorClass("a", minimum=1, maximum=9, step=2, idle_s=60, starting_max=3, reserve=False),),
+                autoscale=True,
+            ),
+        ),
+        (
+            "executors: {a: {spread: null, max_per_node: null, max: null, scratch: null, resources: null}}",
+            Cluster(executors=(ExecutorClass("a"),)),
+        ),
+        # The default number of executors gives way to the bounds; one that is written must be within them (below).
+        ("executors: {a: {max: 1}}", Cluster(executors=(ExecutorClass("a", 1, maximum=1),))),
+        ("executors: {a: {min: 4}}", Cluster(executors=(ExecutorClass("a", 4, minimum=4),))),
+        (
+            "executors: {a: {min: 1, max: 3, replicas: 3}}",
+            Cluster(executors=(ExecutorClass("a", 3, minimum=1, maximum=3),)),
+        ),
+        (
+            "execute_dir: /s\nexecutors: {a: {scratch: /s}, b: {scratch: /f}, c: {scratch: /f}}",
+            Cluster(
+                execute_dir="/s",
+                executors=tuple(ExecutorClass(n, scratch=s) for n, s in (("a", "/s"), ("b", "/f"), ("c", "/f"))),
+            ),
+        ),
         ("jobs: {default_memory: 200000K}", Cluster(jobs=JobPolicy(default_memory_mib=196))),
         ("jobs: {allow_host_network: yes}", Cluster(jobs=JobPolicy(allow_host_network=True))),
         (
@@ -160,6 +201,21 @@ def test_the_order_of_the_classes_makes_no_difference() -> None:
     assert one == other
     turned = dataclasses.replace(one, executors=one.executors[::-1])  # made by hand, not by parse
     assert dump(turned) == dump(one)
+
+
+@pytest.mark.parametrize(
+    ("scratches", "roots"),
+    [
+        ((None,), ("/x",)),
+        (("/x", None), ("/x",)),
+        (("/fast", None, "/fast", "/a"), ("/x", "/a", "/fast")),
+    ],
+)
+def test_the_directories_of_a_node_are_named_once_each(
+    scratches: tuple[str | None, ...], roots: tuple[str, ...]
+) -> None:
+    classes = tuple(ExecutorClass(f"c{i}", scratch=s) for i, s in enumerate(scratches))
+    assert Cluster(execute_dir="/x", executors=classes).execute_roots == roots
 
 
 def test_a_class_is_found_by_name_and_an_unknown_one_names_those_there_are() -> None:
@@ -224,6 +280,7 @@ BAD = [
     ("executors:\n  janitor: ", 2, 3, "executors.janitor", "wanted another class name", "janitor-jobs"),
     ("executors:\n  access-point: ", 2, 3, "executors.access-point", "wanted another class name", ""),
     ("executors:\n  central-manager: ", 2, 3, "executors.central-manager", "wanted another class name", ""),
+    ("executors:\n  autoscaler: ", 2, 3, "executors.autoscaler", "wanted another class name", ""),
     ("executors:\n  Big: ", 2, 3, "executors.Big", "wanted a name of at most 31", ""),
     ("name: a-", 1, 7, "name", "wanted a name", ""),
     (f"name: {'a' * 32}", 1, 7, "name", "at most 31", ""),
@@ -231,6 +288,24 @@ BAD = [
     ("executors: {a: {replicas: -1}}", 1, 27, "executors.a.replicas", "saw -1", ""),
     ("executors: {a: {cpus: 0}}", 1, 23, "executors.a.cpus", "auto or a whole number from 1 to 1024", ""),
     ("jobs: {pids_limit: 0}", 1, 20, "jobs.pids_limit", "from 1 to 4194304", ""),
+    ("executors: {a: {gpus: -1}}", 1, 23, "executors.a.gpus", "from 0 to 1024", ""),
+    ("executors: {a: {max_per_node: 0}}", 1, 31, "executors.a.max_per_node", "from 1 to 200", ""),
+    ("executors: {a: {max: 0}}", 1, 22, "executors.a.max", "from 1 to 200", ""),
+    ("executors: {a: {min: }}", 1, 21, "executors.a.min", "from 0 to 200", ""),
+    ("executors: {a: {step: 0}}", 1, 23, "executors.a.step", "from 1 to 200", ""),
+    ("executors: {a: {starting: 201}}", 1, 27, "executors.a.starting", "from 1 to 200", ""),
+    ("executors: {a: {idle: 0}}", 1, 23, "executors.a.idle", "from 1s to 365d", ""),
+    ("executors: {a: {reserve: 1}}", 1, 26, "executors.a.reserve", "true or false", ""),
+    ("autoscale: 1", 1, 12, "autoscale", "true or false", ""),
+    ("executors: {a: {maximum: 5}}", 1, 17, "executors.a.maximum", "unknown key", "did you mean max"),
+    # resources
+    ("executors: {a: {resources: [x]}}", 1, 28, "executors.a.resources", "wanted keys", "as in licence: 2"),
+    ("executors: {a: {resources: {x-y: 1}}}", 1, 29, "executors.a.resources.x-y", "begin with a letter", ""),
+    ("executors: {a: {resources: {2x: 1}}}", 1, 29, "executors.a.resources.2x", "begin with a letter", ""),
+    ("executors: {a: {resources: {Memory: 1}}}", 1, 29, "executors.a.resources.Memory", "wanted another name", ""),
+    ("executors: {a: {resources: {GPUs: 1}}}", 1, 29, "executors.a.resources.GPUs", "", "write gpus: 1 beside"),
+    ("executors: {a: {resources: {x: 0}}}", 1, 32, "executors.a.resources.x", "from 1 to 1000000", ""),
+    ("executors: {a: {resources: {x: 1, X: 2}}}", 1, 35, "executors.a.resources.X", "saw X beside x", "lower case"),
     ("ports: {access_point: 0}", 1, 23, "ports.access_point", "from 1 to 65535", ""),
     ("ports: {access_point: 65536}", 1, 23, "ports.access_point", "from 1 to 65535, saw 65536", ""),
     ("ports: {access_point: 2377}", 1, 23, "ports.access_point", "Swarm's management", ""),
@@ -303,6 +378,26 @@ BAD = [
     (
         "execute_dir: /pool/scratch\njobs: {volumes: [{source: /pool, target: /p}]}",
         *(2, 27, "jobs.volumes[0].source", "apart from execute_dir /pool/scratch, saw /pool", ""),
+    ),
+    ("executors: {a: {scratch: /usr/x}}", 1, 26, "executors.a.scratch", "outside the system's", ""),
+    ("executors: {a: {min: 3, max: 2}}", 1, 22, "executors.a.min", "at most max, 2, saw 3", ""),
+    ("executors: {a: {max: 1, replicas: 2}}", 1, 35, "executors.a.replicas", "from min, 0, to max, 1, saw 2", ""),
+    ("executors: {a: {min: 2, max: 4, replicas: 1}}", 1, 43, "executors.a.replicas", "from min, 2, to max, 4", ""),
+    ("executors: {a: {min: 3, replicas: 2}}", 1, 35, "executors.a.replicas", "at least min, 3, saw 2", ""),
+    ("executors: {a: {max: 200, cpus: 100}}", 1, 33, "executors.a.cpus", "saw 200 replicas of 100", ""),
+    ("autoscale: true", 1, 12, "autoscale", "a class with a max", "executors: {executors: {max: 10}}"),
+    ("executors: {b: {min: 1}}\nautoscale: true", 2, 12, "autoscale", "saw none", "executors: {b: {max: 10}}"),
+    # The janitor removes from such a directory what belongs to no executor: also another directory of executors.
+    ("executors: {a: {scratch: /var/lib/swarmhpc}}", 1, 26, "executors.a.scratch", "apart from execute_dir, /var/", ""),
+    ("execute_dir: /s\nexecutors: {a: {scratch: /s/a}}", 2, 26, "executors.a.scratch", "execute_dir, /s, saw /s/a", ""),
+    (
+        "executors: {a: {scratch: /f}, b: {scratch: /f/b}}",
+        *(1, 44, "executors.b.scratch", "apart from the scratch of a, /f, saw /f/b", ""),
+    ),
+    ("queue: {path: /q}\nexecutors: {a: {scratch: /q/s}}", 2, 26, "executors.a.scratch", "from queue.path, /q", ""),
+    (
+        "jobs: {volumes: [{source: /d, target: /t}]}\nexecutors: {a: {scratch: /d}, b: {scratch: /f}}",
+        *(2, 26, "executors.a.scratch", "apart from a volume's source, /d, saw /d", ""),
     ),
     ("executors: {a: {replicas: 200, cpus: 1024}}", 1, 38, "executors.a.cpus", "saw 200 replicas of 1024", ""),
     (
@@ -467,11 +562,23 @@ NAMES = st.one_of(
 )
 CLASSES = st.builds(
     ExecutorClass,
-    name=NAMES.filter(lambda name: name not in ("central-manager", "access-point", "janitor")),
+    name=NAMES.filter(lambda name: name not in ("central-manager", "access-point", "janitor", "autoscaler")),
     replicas=st.integers(0, 200),
     cpus=st.none() | st.integers(1, 80),
     memory_mib=st.none() | st.integers(4096, 2**26),
-)
+    gpus=st.integers(0, 8),
+    resources=st.dictionaries(st.sampled_from(["licence", "on", "e1", "null"]), st.integers(1, 9), max_size=2).map(
+        lambda found: tuple(sorted(found.items()))
+    ),
+    max_per_node=st.none() | st.integers(1, 200),
+    minimum=st.integers(0, 2),
+    maximum=st.none() | st.integers(2, 200),
+    step=st.integers(1, 200),
+    idle_s=st.integers(1, 365 * 86400),
+    starting_max=st.integers(1, 200),
+    scratch=st.none() | st.sampled_from(["/fast/a", "/fast/b"]),
+    reserve=st.booleans(),
+).map(lambda c: dataclasses.replace(c, replicas=c.bounded(c.replicas)))
 VOLUMES = st.builds(
     Volume,
     source=st.from_regex(r"/data(/[A-Za-z0-9_+@-]{1,9}){0,2}", fullmatch=True),
@@ -502,9 +609,10 @@ CLUSTERS = st.builds(
     drain_timeout_s=st.integers(1, 365 * 86400),
     execute_dir=st.from_regex(r"/scratch(/[A-Za-z0-9_+@-]{1,9}){0,2}", fullmatch=True),
     encrypted=st.booleans(),
+    autoscale=st.booleans(),
     prepare=st.booleans(),
     queue=st.builds(Queue, path=st.none() | st.just("/shared/queue")),
-)
+).map(lambda c: dataclasses.replace(c, autoscale=c.autoscale and any(e.maximum for e in c.executors)))
 LABELS = st.dictionaries(
     st.from_regex(r"[a-z][A-Za-z0-9._-]{0,6}", fullmatch=True),
     st.sampled_from(["on", "no", "1", "010", "null", "ssd", "a/b", "1e3", "."]),
@@ -530,12 +638,13 @@ def joined(cluster: Cluster, machines: list[Machine], of_queue: int, of_class: i
     """The cluster over `machines`, of which the first is the one manager; queue and classes refer to two of them."""
     roles = [dataclasses.replace(m, role="worker" if index else "manager") for index, m in enumerate(machines)]
     placement = roles[of_class % len(roles)].labels
+    spread = placement[0][0] if placement else None
     return dataclasses.replace(
         cluster,
         address=None,
         machines=tuple(roles),
         queue=cluster.queue if cluster.queue.path else Queue(machine=roles[of_queue % len(roles)].name),
-        executors=tuple(dataclasses.replace(c, placement=placement) for c in cluster.executors),
+        executors=tuple(dataclasses.replace(c, placement=placement, spread=spread) for c in cluster.executors),
     )
 
 
@@ -566,6 +675,7 @@ def test_a_cluster_that_was_dumped_reads_back_the_same(cluster: Cluster) -> None
                 st.sampled_from(
                     [
                         *("name", "ports", "executors", "jobs", "volumes", "target", "memory", "cpus", "a"),
+                        *("resources", "spread", "min", "max", "scratch", "autoscale", "idle", "reserve"),
                         *("machines", "address", "role", "ssh", "labels", "queue", "path", "placement"),
                     ]
                 ),

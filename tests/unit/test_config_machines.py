@@ -28,15 +28,19 @@ def test_the_lab_example_is_what_it_shows() -> None:
     ssh = Ssh(user="admin", key="~/.ssh/id_ed25519")
     assert load(LAB) == Cluster(
         machines=(
-            Machine("node1", "192.168.1.11", "manager", Ssh("root", 2222, "~/.ssh/id_ed25519"), (("disk", "ssd"),)),
-            Machine("node2", "192.168.1.12", "manager", ssh, (("disk", "ssd"),)),
-            Machine("node3", "node3.lab.example.org", "manager", ssh),
-            Machine("node4", "192.168.1.14", "worker", ssh),
+            Machine(
+                *("node1", "192.168.1.11", "manager"),
+                Ssh("root", 2222, "~/.ssh/id_ed25519"),
+                (("disk", "ssd"), ("rack", "a")),
+            ),
+            Machine("node2", "192.168.1.12", "manager", ssh, (("disk", "ssd"), ("rack", "b"))),
+            Machine("node3", "node3.lab.example.org", "manager", ssh, (("rack", "a"),)),
+            Machine("node4", "192.168.1.14", "worker", ssh, (("rack", "b"),)),
         ),
         queue=Queue(machine="node2"),
         executors=(
-            ExecutorClass("executors", replicas=8),
-            ExecutorClass("executors-ssd", replicas=2, placement=(("disk", "ssd"),)),
+            ExecutorClass("executors", replicas=8, spread="rack", max_per_node=4),
+            ExecutorClass("executors-ssd", replicas=2, placement=(("disk", "ssd"),), minimum=1, maximum=6),
         ),
     )
 
@@ -203,6 +207,14 @@ BAD = [
         *(2, 28, "executors.x.placement", "that one machine has all of", "label a machine so"),
     ),
     ("executors: {x: {placement: {a: b}}}", 1, 28, "executors.x.placement", "saw no machines", "under machines:"),
+    # spread
+    (
+        SSD + "executors: {x: {spread: rack}}",
+        *(2, 25, "executors.x.spread", "the name of a label that a machine has, saw rack", "machines have disk, gpu"),
+    ),
+    ("executors: {x: {spread: rack}}", 1, 25, "executors.x.spread", "saw no machines", "under machines:"),
+    ("machines: {a: }\nexecutors: {x: {spread: rack}}", 2, 25, "executors.x.spread", "", "no machine has a label"),
+    (SSD + "executors: {x: {spread: a/b}}", 2, 25, "executors.x.spread", "a label's name", ""),
     # queue
     ("machines: {node1: }\nqueue: {machine: Node1}", 2, 18, "queue.machine", "saw Node1", "did you mean node1?"),
     ("machines: {a: }\nqueue: {machine: xyz}", 2, 18, "queue.machine", "the name of one of the machines", "list it"),

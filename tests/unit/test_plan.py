@@ -21,6 +21,7 @@ WANTED = {
     "central-manager": WantedService("cm1", 1),
     "access-point": WantedService("ap1", 1),
     "janitor": WantedService("ja1", None),
+    "autoscaler": WantedService("as1", 0),
     "executors": WantedService("ex1", 2),
 }
 FRESH = Observed(stored=None, has_signing_key=False, has_executor_token=False, services={}, context_ready=False)
@@ -57,6 +58,7 @@ def test_a_new_pool_gets_everything_in_the_order_of_the_phases() -> None:
         ("stack", "create service central-manager with 1 replicas"),
         ("stack", "create service access-point with 1 replicas"),
         ("stack", "create service janitor on every node"),
+        ("stack", "create service autoscaler with 0 replicas"),
         ("stack", "create service executors with 2 replicas"),
         ("stack", "store the cluster file in the Swarm"),
         ("access", "give you a token and write this machine's context"),
@@ -114,6 +116,80 @@ def test_a_class_that_the_file_no_longer_has_is_removed_and_the_file_is_stored()
         "remove service executors: running jobs finish first",
         "store the cluster file in the Swarm",
     ]
+
+
+# -- replicas -----------------------------------------------------------------------------------------------------
+
+C = ExecutorClass("c", 4)
+
+
+def of(*classes: ExecutorClass, autoscale: bool = False) -> Cluster:
+    return Cluster(executors=classes, autoscale=autoscale)
+
+
+def asked(cluster: Cluster, stored: Cluster | None, **running: int) -> tuple[int, int]:
+    """Executors of class c, and autoscalers."""
+    services = {name: RunningService("", replicas) for name, replicas in running.items()}
+    found = plan.effective_replicas(cluster, stored, services)
+    return found["c"], found["autoscaler"]
+
+
+@pytest.mark.parametrize(
+    ("now", "stored", "running", "wanted"),
+    [
+        (C, None, None, 4),  # a new pool
+        (C, C, 7, 7),  # scaled: an unchanged file changes nothing
+        (C, C, 0, 0),
+        (replace(C, replicas=5), C, 7, 5),  # the file's number was changed, so it counts
+        (replace(C, cpus=2), C, 7, 7),  # another key was
+        (C, ExecutorClass("other"), None, 4),  # a new class
+        (C, ExecutorClass("other"), 7, 4),  # stored never: an `up` that was interrupted
+        (C, None, 7, 4),
+        # Always within the file's bounds.
+        (replace(C, maximum=6), C, 7, 6),
+        (replace(C, minimum=3), C, 1, 3),
+        (replace(C, minimum=3, maximum=6), C, 5, 5),
+    ],
+)
+def test_a_class_that_was_scaled_stays_so_unless_the_file_says_another_number(
+    now: ExecutorClass, stored: ExecutorClass | None, running: int | None, wanted: int
+) -> None:
+    before = None if stored is None else of(stored)
+    assert asked(of(now), before, **({} if running is None else {"c": running})) == (wanted, 0)
+
+
+@pytest.mark.parametrize(
+    ("file", "stored", "running", "wanted"),
+    [
+        (False, False, 1, 1),  # `swarmhpc autoscale on`
+        (True, True, 0, 0),  # and off
+        (True, False, 0, 1),  # the file was changed
+        (False, True, 1, 0),
+        (True, False, None, 1),  # a pool from before there was an autoscaler
+        (True, None, 0, 1),
+    ],
+)
+def test_the_autoscaler_stays_as_it_was_switched_unless_the_file_says_something_else(
+    file: bool, stored: bool | None, running: int | None, wanted: int
+) -> None:
+    before = None if stored is None else of(C, autoscale=stored)
+    assert asked(of(C, autoscale=file), before, **({} if running is None else {"autoscaler": running}))[1] == wanted
+
+
+@pytest.mark.parametrize(
+    ("now", "autoscaler", "wanted"),
+    [
+        (ExecutorClass("c", 5, maximum=9), 1, 7),  # although the file's number was changed
+        (ExecutorClass("c", 5, maximum=6), 1, 6),
+        (ExecutorClass("c", 8, minimum=8, maximum=9), 1, 8),
+        (ExecutorClass("c", 5), 1, 5),  # not its class
+        (ExecutorClass("c", 5, maximum=9), 0, 5),  # it is off
+    ],
+)
+def test_while_the_autoscaler_is_on_the_number_of_its_classes_is_its_affair(
+    now: ExecutorClass, autoscaler: int, wanted: int
+) -> None:
+    assert asked(of(now), of(C), c=7, autoscaler=autoscaler) == (wanted, autoscaler)
 
 
 # -- check --------------------------------------------------------------------------------------------------------
@@ -198,6 +274,10 @@ def test_a_foreign_swarm_is_refused_before_its_ports_are_complained_about() -> N
         ({"execute_dir": "/x"}, "execute_dir: the running pool has /x"),
         ({"encrypted": True}, "encrypted: the running pool has True, the file says False"),
         ({"queue": Queue(path="/srv/q")}, "queue.path: the running pool has /srv/q"),
+        (
+            {"executors": (ExecutorClass("executors", scratch="/fast"),)},
+            "executors.executors.scratch: the running pool has /fast, the file says /var/lib/swarmhpc/execute",
+        ),
     ],
 )
 def test_what_can_not_change_while_the_pool_is_up_is_refused_and_only_then(stored: dict[str, Any], says: str) -> None:
@@ -217,6 +297,8 @@ def test_what_can_not_change_while_the_pool_is_up_is_refused_and_only_then(store
         replace(RUNNING, stored=None),
         # What may change in a running pool.
         replace(RUNNING, stored=replace(CLUSTER, queue=Queue(machine="n2"), drain_timeout_s=5, networking="vip")),
+        replace(RUNNING, stored=replace(CLUSTER, executors=(ExecutorClass("gone", scratch="/fast"),))),
+        replace(RUNNING, stored=replace(CLUSTER, executors=(ExecutorClass("executors", scratch=CLUSTER.execute_dir),))),
     ],
 )
 def test_a_file_that_changes_nothing_fixed_passes(seen: Observed) -> None:

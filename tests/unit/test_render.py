@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import ipaddress
-import math
+import json
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from fractions import Fraction
 from typing import Any
 
 import hypothesis
@@ -18,10 +20,24 @@ from hypothesis import strategies as st
 
 from swarmhpc import state
 from swarmhpc.cluster import render as module
-from swarmhpc.cluster.render import ClassPlan, NodeSize, Rendered, RenderFacts, interface_pattern, render, size_classes
+from swarmhpc.cluster.render import (
+    ClassPlan,
+    NodeSize,
+    Rendered,
+    RenderFacts,
+    interface_pattern,
+    plan_label,
+    read_plan,
+    render,
+    size_classes,
+)
 from swarmhpc.config import Cluster, ExecutorClass, JobPolicy, Ports, Queue, Volume
+from swarmhpc.errors import EngineError
 
-CLASSES = (ClassPlan("executors", 2, 2, 1024), ClassPlan("big", 1, 4, 4096))
+CLASSES = (
+    ClassPlan("executors", 2, 2, 1024, reserved_cpus=2.0),
+    ClassPlan("big", 1, 4, 4096, reserved_cpus=4.0),
+)
 FACTS = RenderFacts(
     networking="vip",
     address="192.0.2.1",
@@ -30,7 +46,7 @@ FACTS = RenderFacts(
     signing_key="swarmhpc_signing-key",
     executor_token="swarmhpc_executor-token",
 )
-DAEMONS = ("central-manager", "access-point", "janitor")
+DAEMONS = ("central-manager", "access-point", "janitor", "autoscaler")
 EXECUTORS = ("executors", "big")
 
 
@@ -72,7 +88,12 @@ def settings(text: str) -> dict[str, str]:
         ((ExecutorClass("a", 1, cpus=3), ExecutorClass("b", 1, memory_mib=64)), 4, 8192, [(3, 6016), (1, 64)]),
         ((ExecutorClass("a", 0),), 4, 8192, [(4, 6144)]),  # nobody to share with
         ((ExecutorClass("a", 8),), 1, 512, [(1, 128)]),  # the least, where the machine has less
-        ((ExecutorClass("a", 1, memory_mib=9000), ExecutorClass("b", 1)), 2, 8192, [(1, 9000), (1, 128)]),
+        # What fits nowhere takes nothing from the others; oversold, it takes all.
+        ((ExecutorClass("a", 1, 1, 9000), ExecutorClass("b", 1)), 2, 8192, [(1, 9000), (2, 6144)]),
+        ((ExecutorClass("a", 1, 1, 9000, reserve=False), ExecutorClass("b", 1)), 2, 8192, [(1, 9000), (1, 128)]),
+        # A class that may grow gets the size with which all of it fits.
+        ((ExecutorClass("a", 1, maximum=4),), 4, 8192, [(1, 1536)]),
+        ((ExecutorClass("a", 0, maximum=2), ExecutorClass("b", 2)), 4, 8192, [(1, 1536), (1, 1536)]),
     ],
 )
 def test_auto_is_an_equal_share_of_what_the_machine_can_spare(
@@ -81,6 +102,43 @@ def test_auto_is_an_equal_share_of_what_the_machine_can_spare(
     planned = size_classes(Cluster(executors=classes), [NodeSize(cpus, memory_mib)])
     assert [(c.cpus, c.memory_mib) for c in planned] == sizes
     assert [(c.name, c.replicas) for c in planned] == [(c.name, c.replicas) for c in classes]
+
+
+@pytest.mark.parametrize(
+    ("classes", "cpus", "reserved"),
+    [
+        ((ExecutorClass("a", 2),), 4, [2.0]),
+        ((ExecutorClass("a", 3),), 4, [1.0]),  # the rest of the share is nobody's
+        # Each advertises one CPU; the machine has room for all of them by their shares, rounded down.
+        ((ExecutorClass("a", 2),), 1, [0.5]),
+        ((ExecutorClass("a", 3),), 2, [0.66]),
+        ((ExecutorClass("a", 1, maximum=8),), 2, [0.25]),
+        ((ExecutorClass("a", 1, cpus=2), ExecutorClass("b", 3)), 4, [2.0, 0.66]),
+        # Nothing is left to share.
+        ((ExecutorClass("a", 2, cpus=2), ExecutorClass("b", 1)), 4, [2.0, 0.0]),
+        # The file's word, also where it can't be kept: then Swarm says so.
+        ((ExecutorClass("a", 9, cpus=3),), 4, [3.0]),
+        ((ExecutorClass("a", 9, cpus=3, reserve=False), ExecutorClass("b", 2, reserve=False)), 4, [0.0, 0.0]),
+    ],
+)
+def test_what_an_executor_advertises_is_reserved_but_of_an_auto_class_never_more_cpu_than_its_share(
+    classes: tuple[ExecutorClass, ...], cpus: int, reserved: list[float]
+) -> None:
+    planned = size_classes(Cluster(executors=classes), [NodeSize(cpus, 8192)])
+    assert [c.reserved_cpus for c in planned] == reserved
+    assert min(c.cpus for c in planned) >= 1
+
+
+def test_a_plan_has_all_that_the_file_says_of_its_class() -> None:
+    full = ExecutorClass(
+        *("a", 2, 1, 512, (("disk", "ssd"),), 1, (("licence", 2),), "rack", 3, 1, 4, 2, 60, 5, "/fast"), reserve=False
+    )
+    [planned] = size_classes(Cluster(executors=(full,)), [NodeSize(4, 8192)])
+    assert planned == ClassPlan(
+        *("a", 2, 1, 512, (("disk", "ssd"),), 1, (("licence", 2),), "rack", 3, 1, 4, 2, 60, 5, "/fast"),
+        reserve=False,
+        reserved_cpus=0.0,
+    )
 
 
 @given(
@@ -112,6 +170,7 @@ def test_an_auto_class_shares_only_what_the_fixed_classes_leave() -> None:
 
 SSD = {"disk": "ssd"}
 BIG, SMALL = NodeSize(8, 16384), NodeSize(2, 4096)
+A, B = NodeSize(8, 16384, {"rack": "a"}), NodeSize(8, 16384, {"rack": "b"})
 
 
 @pytest.mark.parametrize(
@@ -140,6 +199,13 @@ BIG, SMALL = NodeSize(8, 16384), NodeSize(2, 4096)
             (NodeSize(1, 2048, SSD), NodeSize(4, 8192, {**SSD, "room": "1", "x": "y"})),
             [(4, 6144)],
         ),
+        # A class of fixed size takes something only where it fits, and no more than fits.
+        ((ExecutorClass("a", 2, 6, 8192), ExecutorClass("b", 2)), (BIG, SMALL), [(6, 8192), (2, 3072)]),
+        ((ExecutorClass("a", 1, 6, 8192), ExecutorClass("b", 1, maximum=2)), (BIG, BIG), [(6, 8192), (2, 4096)]),
+        # What is spread over a label fills the nodes that are alone with their value; a bound a node keeps it down.
+        ((ExecutorClass("a", 4, spread="rack"),), (A, A, B), [(4, 6144)]),
+        ((ExecutorClass("a", 4, spread="rack", max_per_node=1),), (A, A, B), [(8, 12288)]),
+        ((ExecutorClass("a", 3, max_per_node=1),), (BIG,), [(8, 12288)]),
         # No node yet that it could run on: a size that every node has.
         ((ExecutorClass("a", 1, placement=(("disk", "ssd"),)),), (BIG, SMALL), [(2, 3072)]),
     ],
@@ -155,37 +221,81 @@ def test_over_several_nodes_auto_is_the_least_share_of_the_nodes_that_a_class_ma
 _PLACEMENTS = st.sampled_from([(), (("disk", "ssd"),), (("room", "1"),), (("disk", "ssd"), ("room", "1"))])
 _NODES = st.builds(
     NodeSize,
-    st.integers(64, 512),
+    st.sampled_from([64, 65, 100, 512]),
     st.integers(16384, 2**20),
     st.sampled_from([{}, SSD, {"room": "1"}, {**SSD, "room": "1"}]),
 )
 
 
-@given(
-    classes=st.lists(st.tuples(st.integers(0, 12), _PLACEMENTS, st.booleans()), min_size=1, max_size=4),
-    nodes=st.lists(_NODES, min_size=1, max_size=5),
+_CLASSES = st.builds(
+    ExecutorClass,
+    name=st.just(""),
+    replicas=st.integers(0, 12),
+    cpus=st.sampled_from([None, None, 1]),
+    memory_mib=st.sampled_from([None, None, 128]),
+    placement=_PLACEMENTS,
+    spread=st.sampled_from([None, "disk", "room"]),
+    max_per_node=st.none() | st.integers(1, 12),
+    maximum=st.none() | st.integers(12, 16),
 )
-def test_no_node_ever_has_to_give_more_than_it_can_spare(
-    classes: list[tuple[int, tuple[tuple[str, str], ...], bool]], nodes: list[NodeSize]
+
+
+def swarm_places(plans: Sequence[ClassPlan], nodes: Sequence[NodeSize]) -> list[list[int]]:
+    """Executors of each class on each node as Swarm's scheduler places them, one after another: to the label's value,
+    then to the node, with the fewest of the class, of those with room for what is reserved."""
+    free_cpus, free_mib = [Fraction(n.cpus) for n in nodes], [n.memory_mib for n in nodes]
+    placed = []
+    for c in plans:
+        mine = [0] * len(nodes)
+        bound, cpus = c.max_per_node or c.replicas, Fraction(str(c.reserved_cpus))
+        for _ in range(c.replicas):
+            fits = [
+                i
+                for i, n in enumerate(nodes)
+                if all(n.labels.get(k) == v for k, v in c.placement)
+                and mine[i] < bound
+                and free_cpus[i] >= cpus
+                and free_mib[i] >= c.memory_mib
+            ]
+            if not fits:
+                break
+
+            def crowd(i: int, c: ClassPlan = c, mine: list[int] = mine) -> tuple[int, int]:
+                value = nodes[i].labels.get(c.spread) if c.spread else None
+                same = [m for m, n in zip(mine, nodes, strict=True) if c.spread and n.labels.get(c.spread) == value]
+                return sum(same), mine[i]
+
+            best = min(fits, key=crowd)
+            mine[best] += 1
+            free_cpus[best] -= cpus
+            free_mib[best] -= c.memory_mib
+        placed.append(mine)
+    return placed
+
+
+@given(
+    classes=st.lists(_CLASSES, min_size=1, max_size=4),
+    nodes=st.lists(_NODES, min_size=1, max_size=5),
+    grown=st.booleans(),
+    data=st.data(),
+)
+def test_swarm_finds_room_for_every_executor_that_auto_sizes_promise_in_whatever_order_it_looks(
+    classes: list[ExecutorClass], nodes: list[NodeSize], grown: bool, data: st.DataObject
 ) -> None:
-    """Over nodes that have the least share for every replica, which Swarm spreads evenly over those that fit."""
-    executors = tuple(
-        ExecutorClass(f"c{i}", replicas, 1 if fixed else None, 128 if fixed else None, placement)
-        for i, (replicas, placement, fixed) in enumerate(classes)
-    )
+    """Over nodes that have the least share of memory for every one, and the CPUs of the classes of fixed size; as many
+    as the file begins with, or as many as it allows."""
+    executors = tuple(replace(c, name=f"c{i}") for i, c in enumerate(classes))
     planned = size_classes(Cluster(executors=executors), nodes)
-    used = [[0, 0] for _ in nodes]
-    for c in planned:
+    plans = [replace(c, replicas=max(c.replicas, c.maximum or 0)) if grown else c for c in planned]
+    plans = data.draw(st.permutations(plans))
+    for c, mine in zip(plans, swarm_places(plans, nodes), strict=True):
         assert c.cpus >= 1
         assert c.memory_mib >= 128
-        fits = [i for i, n in enumerate(nodes) if all(n.labels.get(k) == v for k, v in c.placement)]
-        for i in fits:
-            most = math.ceil(c.replicas / len(fits))
-            used[i][0] += most * c.cpus
-            used[i][1] += most * c.memory_mib
-    for node, (cpus, memory_mib) in zip(nodes, used, strict=True):
-        assert cpus <= node.cpus
-        assert memory_mib <= node.memory_mib - node.memory_mib // 4
+        homes = sum(all(n.labels.get(k) == v for k, v in c.placement) for n in nodes)
+        assert sum(mine) == min(c.replicas, homes * (c.max_per_node or c.replicas)), c
+    for i, node in enumerate(nodes):
+        used = sum(mine[i] * c.memory_mib for c, mine in zip(plans, swarm_places(plans, nodes), strict=True))
+        assert used <= node.memory_mib - node.memory_mib // 4
 
 
 def test_a_label_counts_in_upper_and_lower_case_as_it_does_for_swarm() -> None:
@@ -365,16 +475,117 @@ def test_each_class_gets_its_own_size() -> None:
         assert int(limit.removesuffix("M")) > c.memory_mib, "room for HTCondor's daemons beside the jobs"
 
 
-def test_the_scratch_directory_has_the_same_path_in_the_executor_and_on_the_machine() -> None:
-    found = services(Cluster(execute_dir="/scratch/condor"))
-    for name in (*EXECUTORS, "janitor"):
-        assert "/scratch/condor:/scratch/condor" in found[name]["volumes"]
-        assert found[name]["environment"]["SWARMHPC_EXECUTE_ROOT"] == "/scratch/condor"
+def test_a_scratch_directory_has_the_same_path_in_the_executor_and_on_the_machine() -> None:
+    cluster = Cluster(execute_dir="/scratch/condor", executors=(ExecutorClass("big", scratch="/fast"),))
+    found = services(cluster, classes=(CLASSES[0], replace(CLASSES[1], scratch="/fast")))
+    roots = {name: found[name]["environment"]["SWARMHPC_EXECUTE_ROOT"] for name in EXECUTORS}
+    assert roots == {"executors": "/scratch/condor", "big": "/fast"}
+    for name, root in roots.items():
+        assert f"{root}:{root}" in found[name]["volumes"]
+    assert "/fast:/fast" not in found["executors"]["volumes"]
+    janitor = found["janitor"]
+    assert janitor["environment"]["SWARMHPC_EXECUTE_ROOTS"] == "/scratch/condor /fast"
+    assert {"/scratch/condor:/scratch/condor", "/fast:/fast"} < set(janitor["volumes"])
 
 
-def test_only_executors_and_the_janitor_see_the_engines_socket() -> None:
+def test_executors_of_one_machine_draw_their_job_accounts_from_one_place_wherever_their_scratch_is() -> None:
+    """Or two of them could take the same accounts, whose jobs could read each other's files."""
+    found = services(classes=(CLASSES[0], replace(CLASSES[1], scratch="/fast")))
+    assert {found[n]["environment"]["SWARMHPC_UIDS"] for n in EXECUTORS} == {f"{Cluster().execute_dir}/.uids"}
+    for name in EXECUTORS:
+        assert f"{Cluster().execute_dir}:{Cluster().execute_dir}" in found[name]["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text", "generic"),
+    [
+        ({}, "", None),
+        ({"gpus": 2}, "gpus=2", [("gpu", 2)]),
+        ({"gpus": 1, "resources": (("fpga", 1), ("licence", 3))}, "gpus=1 fpga=1 licence=3", None),
+    ],
+)
+def test_counted_resources_reach_the_executor_by_htcondors_names_and_swarm_by_the_engines(
+    changes: dict[str, Any], text: str, generic: list[tuple[str, int]] | None
+) -> None:
+    big = services(classes=(CLASSES[0], replace(CLASSES[1], **changes)))["big"]
+    assert big["environment"]["SWARMHPC_RESOURCES"] == text
+    specs = big["deploy"]["resources"]["reservations"].get("generic_resources", [])
+    found = [(s["discrete_resource_spec"]["kind"], s["discrete_resource_spec"]["value"]) for s in specs]
+    assert found == (
+        generic or [("gpu" if n == "gpus" else n, int(c)) for n, c in (w.split("=") for w in text.split())]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reservations"),
+    [
+        ({}, {"memory": "4096M", "cpus": "4.0"}),
+        ({"cpus": 1, "reserved_cpus": 0.33}, {"memory": "4096M", "cpus": "0.33"}),
+        ({"cpus": 1, "reserved_cpus": 0.0}, {"memory": "4096M"}),
+        ({"reserve": False, "gpus": 1, "reserved_cpus": 0.0}, None),
+    ],
+)
+def test_swarm_sets_aside_what_the_plan_reserves(changes: dict[str, Any], reservations: dict[str, str] | None) -> None:
+    deploy = services(classes=(CLASSES[0], replace(CLASSES[1], **changes)))["big"]["deploy"]
+    assert deploy["resources"].get("reservations") == reservations
+    assert deploy["resources"]["limits"] == {"memory": "4608M"}
+
+
+def test_a_class_may_be_spread_and_bounded_on_each_node() -> None:
+    changed = replace(CLASSES[1], placement=(("disk", "ssd"),), spread="rack", max_per_node=3)
+    assert services(classes=(CLASSES[0], changed))["big"]["deploy"]["placement"] == {
+        "constraints": ["node.labels.disk == ssd"],
+        "preferences": [{"spread": "node.labels.rack"}],
+        "max_replicas_per_node": 3,
+    }
+
+
+# -- the plan of a class on its service ------------------------------------------------------------------------
+
+
+def test_the_service_of_a_class_carries_its_plan() -> None:
+    full = ClassPlan(
+        *("big", 1, 4, 4096, (("disk", "ssd"),), 1, (("licence", 2),), "rack", 3, 1, 4, 2, 60, 5, "/fast", True, 3.5)
+    )
+    found = services(classes=(CLASSES[0], full))
+    label = found["big"]["deploy"]["labels"][state.LABEL_PLAN]
+    assert read_plan(label) == full
+    assert label == json.dumps(asdict(full), sort_keys=True, separators=(",", ":"))
+    assert "$" not in label, "docker stack deploy would put a variable in"
+    assert read_plan(found["executors"]["deploy"]["labels"][state.LABEL_PLAN]) == CLASSES[0]
+    assert state.LABEL_PLAN not in found["autoscaler"]["deploy"]["labels"]
+
+
+def test_a_plan_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    known = json.loads(plan_label(CLASSES[0]))
+    del known["starting_max"]
+    assert read_plan(json.dumps({**known, "later": 1})) == CLASSES[0]
+
+
+@pytest.mark.parametrize("label", ["", "[]", "3", "{}", '{"name": "a"}', '{"placement": 1}', '{"resources": [["a"]]}'])
+def test_a_label_that_is_no_plan_says_so_with_the_command_that_writes_it(label: str) -> None:
+    with pytest.raises(EngineError, match=r"swarmhpc\.plan") as caught:
+        read_plan(label)
+    assert caught.value.hint == "swarmhpc up"
+
+
+# -- the autoscaler ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_the_autoscaler_runs_on_a_manager_when_it_is_on(replicas: int) -> None:
+    found = services(Cluster(ports=Ports(20001, 20002)), autoscalers=replicas)["autoscaler"]
+    assert found["deploy"]["replicas"] == replicas
+    assert found["deploy"]["placement"] == {"constraints": ["node.role == manager"]}
+    assert found["deploy"]["labels"][state.LABEL_ROLE] == state.AUTOSCALER
+    ports = [found["environment"][f"SWARMHPC_{n}_PORT"] for n in ("CENTRAL_MANAGER", "ACCESS_POINT")]
+    assert ports == ["20001", "20002"]
+
+
+def test_only_executors_the_janitor_and_the_autoscaler_see_the_engines_socket() -> None:
     socket = "/var/run/docker.sock:/var/run/docker.sock"
-    assert {n for n, s in services().items() if socket in s.get("volumes", ())} == {"janitor", *EXECUTORS}
+    with_socket = {n for n, s in services().items() if socket in s.get("volumes", ())}
+    assert with_socket == {"janitor", "autoscaler", *EXECUTORS}
 
 
 def test_volumes_of_the_file_reach_htcondor_and_the_shim_in_the_same_words() -> None:
@@ -416,6 +627,7 @@ def test_secrets_are_the_swarms_and_go_only_where_they_are_needed() -> None:
         "central-manager": ["signing-key"],
         "access-point": ["signing-key"],
         "janitor": [],
+        "autoscaler": ["signing-key"],
         "executors": ["executor-token"],
         "big": ["executor-token"],
     }
@@ -469,7 +681,7 @@ def test_replicas_are_no_change_of_a_section() -> None:
         (Cluster(jobs=JobPolicy(pids_limit=99)), {}, set(EXECUTORS)),
         # Only the text of the executors' HTCondor configuration and what the shim allows.
         (Cluster(jobs=JobPolicy(volumes=(Volume("/d", "/d"),))), {}, set(EXECUTORS)),
-        (Cluster(ports=Ports(9618, 9700)), {}, {"access-point"}),
+        (Cluster(ports=Ports(9618, 9700)), {}, {"access-point", "autoscaler"}),
         (Cluster(), {"address": "192.0.2.9"}, {"central-manager", "access-point"}),
         (Cluster(), {"image": "swarmhpc/pool:new"}, {*DAEMONS, *EXECUTORS}),
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], memory_mib=8192))}, {"big"}),
@@ -477,6 +689,10 @@ def test_replicas_are_no_change_of_a_section() -> None:
         (Cluster(encrypted=True), {}, {*DAEMONS, *EXECUTORS}),
         (Cluster(queue=Queue(path="/nfs/q")), {}, {"access-point"}),
         (Cluster(queue=Queue(machine="n2")), {}, set()),  # a label of the node
+        (Cluster(), {"autoscalers": 1}, set()),  # a number of replicas
+        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], idle_s=9))}, {"big"}),  # only its label
+        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], gpus=1))}, {"big"}),
+        (Cluster(executors=(ExecutorClass("big", scratch="/fast"),)), {}, {"janitor"}),
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], placement=(("disk", "ssd"),)))}, {"big"}),
     ],
 )
@@ -510,11 +726,14 @@ def test_everything_the_stack_makes_carries_the_pools_label() -> None:
 
 
 def test_a_large_pool_negotiates_less_often() -> None:
-    def interval_s(replicas: int) -> str:
-        configs = rendered(classes=(ClassPlan("executors", replicas, 1, 512),)).configs
+    def interval_s(*classes: ExecutorClass, scaled_to: int = 1) -> str:
+        configs = rendered(Cluster(executors=classes), classes=(ClassPlan("a", scaled_to, 1, 512),)).configs
         return settings(configs["central-manager.conf"])["NEGOTIATOR_INTERVAL"]
 
-    assert (interval_s(20), interval_s(21)) == ("1", "5")
+    assert (interval_s(ExecutorClass("a", 20)), interval_s(ExecutorClass("a", 21))) == ("1", "5")
+    assert interval_s(ExecutorClass("a", 2), ExecutorClass("b", 2, maximum=19)) == "5"
+    # Scaling must not change the central manager's settings, or the next `up` would restart it.
+    assert interval_s(ExecutorClass("a", 2), scaled_to=100) == "1"
 
 
 @pytest.mark.parametrize(("queue", "lease_s"), [(Queue(), 120), (Queue(path="/shared/queue"), 300)])

@@ -1,0 +1,1 @@
+"""The scaling wing: pool and tasks, who goes and who comes, apply."""

@@ -1,0 +1,67 @@
+"""One hand at a time on the number of executors: a Swarm config, whose name only one can make."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from swarmhpc import state
+from swarmhpc.adapters.docker import Engine, Stored
+from swarmhpc.errors import EngineError, WaitTimeoutError
+
+_KIND = "scale-lock"
+
+
+@contextlib.contextmanager
+def held(
+    engine: Engine, pool: str, what: str, *, for_s: float, wait_s: float, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Holds the pool's lock inside the block, which must end within `for_s` seconds.
+
+    Waits up to `wait_s` for somebody else's. A holder that has died keeps it until somebody has watched it for its
+    `for_s`: no clocks are compared. Raises WaitTimeoutError.
+    """
+    name = f"{pool}_{_KIND}"
+    who = f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'somebody'} on {socket.gethostname()}"
+    data = json.dumps({"who": who, "what": what, "for_s": for_s}).encode()
+    labels = {state.LABEL_CLUSTER: pool, state.LABEL_KIND: _KIND}
+    start = seen_at = time.monotonic()
+    seen = ""
+    while True:
+        try:
+            engine.config_create(name, data, labels)
+            break
+        except EngineError:
+            other = _held_by(engine, pool)
+            if other is None:
+                if time.monotonic() - start > 5:  # not a matter of the lock
+                    raise
+                continue
+        if other.id != seen:
+            seen, seen_at = other.id, time.monotonic()
+        theirs = json.loads(other.data)
+        say(f"waiting: {theirs['who']} is at it ({theirs['what']})")
+        if time.monotonic() - seen_at > theirs["for_s"]:
+            with contextlib.suppress(EngineError):
+                engine.config_remove(other.id)
+        elif time.monotonic() - start > wait_s:
+            raise WaitTimeoutError(
+                f"{theirs['who']} changes the number of executors ({theirs['what']}), for {wait_s:.0f} s and more now",
+                hint=f"try again later; if that command has died: docker config rm {name}",
+            )
+        time.sleep(0.3)
+    try:
+        yield
+    finally:
+        mine = _held_by(engine, pool)
+        if mine is not None and mine.data == data:
+            with contextlib.suppress(EngineError):
+                engine.config_remove(mine.id)
+
+
+def _held_by(engine: Engine, pool: str) -> Stored | None:
+    return next((c for c in engine.configs(pool) if c.labels.get(state.LABEL_KIND) == _KIND), None)
