@@ -96,3 +96,8 @@ def routes() -> dict[str, str]:
             address = socket.inet_ntoa(int(destination, 16).to_bytes(4, "little"))
             found[f"{name} {address}"] = f"{address}/{prefix}"
     return found
+
+
+def process_lives(pid: int) -> bool:
+    """Whether a process of this machine has this number."""
+    return Path(f"/proc/{pid}").exists()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from swarmhpc import state
+from swarmhpc.adapters import machine
 from swarmhpc.adapters.docker import Engine, Stored
 from swarmhpc.errors import EngineError, WaitTimeoutError
 
@@ -22,12 +23,13 @@ def held(
 ) -> Iterator[None]:
     """Holds the pool's lock inside the block, which must end within `for_s` seconds.
 
-    Waits up to `wait_s` for somebody else's. A holder that has died keeps it until somebody has watched it for its
-    `for_s`: no clocks are compared. Raises WaitTimeoutError.
+    Waits up to `wait_s` for somebody else's. That of a process of this machine that has died is taken away; of another
+    machine's when somebody has watched it for its `for_s`: no clocks are compared. Raises WaitTimeoutError.
     """
     name = f"{pool}_{_KIND}"
     who = f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'somebody'} on {socket.gethostname()}"
-    data = json.dumps({"who": who, "what": what, "for_s": for_s}).encode()
+    mine = {"who": who, "what": what, "for_s": for_s, "host": socket.gethostname(), "pid": os.getpid()}
+    data = json.dumps(mine).encode()
     labels = {state.LABEL_CLUSTER: pool, state.LABEL_KIND: _KIND}
     start = seen_at = time.monotonic()
     seen = ""
@@ -45,7 +47,8 @@ def held(
             seen, seen_at = other.id, time.monotonic()
         theirs = json.loads(other.data)
         say(f"waiting: {theirs['who']} is at it ({theirs['what']})")
-        if time.monotonic() - seen_at > theirs["for_s"]:
+        dead = theirs["host"] == socket.gethostname() and not machine.process_lives(theirs["pid"])
+        if dead or time.monotonic() - seen_at > theirs["for_s"]:
             with contextlib.suppress(EngineError):
                 engine.config_remove(other.id)
         elif time.monotonic() - start > wait_s:
@@ -57,10 +60,10 @@ def held(
     try:
         yield
     finally:
-        mine = _held_by(engine, pool)
-        if mine is not None and mine.data == data:
+        held_now = _held_by(engine, pool)
+        if held_now is not None and held_now.data == data:
             with contextlib.suppress(EngineError):
-                engine.config_remove(mine.id)
+                engine.config_remove(held_now.id)
 
 
 def _held_by(engine: Engine, pool: str) -> Stored | None:

@@ -63,10 +63,16 @@ class ClassView:
 
 def look(engine: Engine, pool: str, slots: Sequence[Slot], nodes: Sequence[Node]) -> dict[str, ClassView]:
     """Every class of the pool, by name."""
+    return join(engine.services(pool), engine.tasks(), slots, nodes)
+
+
+def join(
+    services: Sequence[Service], tasks: Sequence[Task], slots: Sequence[Slot], nodes: Sequence[Node]
+) -> dict[str, ClassView]:
+    """Every class among a pool's services, by name. `tasks`: those of the whole Swarm."""
     names = {n.id: n.labels.get(state.LABEL_MACHINE) or n.name for n in nodes}
-    services = [s for s in engine.services(pool) if state.LABEL_CLASS in s.labels]
-    tasks = engine.tasks()
-    return {v.name: v for v in (view(s, [t for t in tasks if t.service_id == s.id], slots, names) for s in services)}
+    classes = [s for s in services if state.LABEL_CLASS in s.labels]
+    return {v.name: v for v in (view(s, [t for t in tasks if t.service_id == s.id], slots, names) for s in classes)}
 
 
 def view(service: Service, tasks: Sequence[Task], slots: Sequence[Slot], nodes: Mapping[str, str]) -> ClassView:
