@@ -86,7 +86,7 @@ def _require_slots(pool: Pool) -> None:
         raise UsageError(
             f"the pool has room for {slots} jobs at once ({len(sizes)} executors); wanted exactly {SLOTS}",
             hint="write swarmhpc.yaml, then swarmhpc up:\n"
-            "executors:\n  executors: {replicas: 2, cpus: 2, memory: 1GiB}",
+            "executors:\n  executors: {replicas: 2, cpus: 2, memory: 1GiB, reserve: false}",
         )
 
 

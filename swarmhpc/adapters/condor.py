@@ -26,7 +26,7 @@ _SPOOLING = 16
 """HoldReasonCode of a job whose input files are still on their way (25 manual, HoldReasonCode 16)."""
 
 _JOB_ATTRIBUTES = [
-    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "NumJobMatches", "QDate", "JobStartDate",
+    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "QDate", "JobStartDate",
     "JobCurrentStartDate", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode",
     "HoldReasonSubCode", "RemoteHost", "LastRemoteHost", "MachineAttrSwarmHpcClass0",
     "SwarmHpcOutput", "SwarmHpcError", "RequestMemory", "RequestCpus", "Cmd", "DockerImage",
@@ -359,8 +359,7 @@ def _job(a: Mapping[str, Any]) -> Job:
         process=int(a["ProcId"]),
         owner=str(a.get("Owner", "")),
         status="transferring" if code == _SPOOLING else status,
-        # The shadow's count is lost with an executor that dies; the schedd's own count of matches is not.
-        attempts=max(int(a.get("NumJobStarts", 0)), int(a.get("NumJobMatches", 0))),
+        attempts=int(a.get("NumJobStarts", 0)),
         submitted_at=int(a.get("QDate", 0)),
         started_at=int(a.get("JobCurrentStartDate") or a.get("JobStartDate") or 0),
         exit_code=int(a["ExitCode"]) if done and not signalled and "ExitCode" in a else None,

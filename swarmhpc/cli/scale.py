@@ -32,8 +32,7 @@ def hands_of(fleet: Fleet, manager: Engine, pool: str) -> Hands:
 
     def retire(hosts: Sequence[str]) -> bool:
         at, container = fleet.daemon(manager, pool, state.CENTRAL_MANAGER)
-        named = [word for h in hosts for word in ("-name", h)]
-        code, _, _ = at.execute(container, ["condor_off", "-peaceful", "-startd", *named])
+        code, _, _ = at.execute(container, ["/usr/local/lib/swarmhpc/retire", *hosts])
         return code == 0
 
     return Hands(manager, pool, condor.slots, retire)

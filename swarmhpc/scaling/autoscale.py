@@ -131,14 +131,10 @@ def _hands(pool: str) -> tuple[Hands, Pool]:
 
 
 def _retire(hosts: Sequence[str]) -> bool:
-    named = [word for h in hosts for word in ("-name", h)]
+    # The tools read the container's own configuration, not the bindings' settings.
+    env = {"CONDOR_CONFIG": "/etc/condor/condor_config"}
     try:
-        # The tools read the container's own configuration, not the bindings' settings.
-        command.run(
-            ["condor_off", "-peaceful", "-startd", *named],
-            timeout_s=60,
-            env={"CONDOR_CONFIG": "/etc/condor/condor_config"},
-        )
+        command.run(["/usr/local/lib/swarmhpc/retire", *hosts], timeout_s=60, env=env)
     except CommandError:
         return False
     return True
