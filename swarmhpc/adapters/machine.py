@@ -99,5 +99,9 @@ def routes() -> dict[str, str]:
 
 
 def process_lives(pid: int) -> bool:
-    """Whether a process of this machine has this number."""
-    return Path(f"/proc/{pid}").exists()
+    """Whether a process of this machine has this number and has not ended."""
+    try:
+        # proc(5): "pid (name) state …"; the name may hold anything.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1] not in ("Z", "X")
+    except OSError:
+        return False

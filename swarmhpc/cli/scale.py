@@ -10,9 +10,8 @@ from swarmhpc.cli import output
 from swarmhpc.cli.cluster import DryRun, File, cluster_fleet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from swarmhpc.adapters.docker import Engine
     from swarmhpc.cluster.fleet import Fleet
     from swarmhpc.scaling.scale import Hands
 
@@ -20,22 +19,6 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
     app.command()(scale)
-
-
-def hands_of(fleet: Fleet, manager: Engine, pool: str) -> Hands:
-    """The administrator's hands: the manager's engine, this machine's token, tools inside the central manager."""
-    from swarmhpc import context, state
-    from swarmhpc.adapters.condor import Pool
-    from swarmhpc.scaling.scale import Hands
-
-    condor = Pool(context.load(pool))
-
-    def retire(hosts: Sequence[str]) -> bool:
-        at, container = fleet.daemon(manager, pool, state.CENTRAL_MANAGER)
-        code, _, _ = at.execute(container, ["/usr/local/lib/swarmhpc/retire", *hosts])
-        return code == 0
-
-    return Hands(manager, pool, condor.slots, retire)
 
 
 def scale(
@@ -55,13 +38,15 @@ def scale(
     ] = None,
 ) -> None:
     """Change how many executors classes have. Running jobs are never ended by it."""
+    from swarmhpc import context as contexts
     from swarmhpc.cluster import fleet as fleets
     from swarmhpc.scaling import lock
     from swarmhpc.scaling import scale as wing
+    from swarmhpc.scaling.hands import administrator
 
     with cluster_fleet(file, context.obj) as (fleet, _):
         manager, pool = fleets.require_manager(fleet, context.obj)
-        hands = hands_of(fleet, manager, pool)
+        hands = administrator(fleet, manager, contexts.load(pool))
         changes = wing.decide(views := hands.look(), wing.parse(wants, views))
         for line in (line for c in changes for line in wing.describe(c)):
             (output.data if dry_run else output.say)(f"will {line}" if not line.startswith(" ") else line)

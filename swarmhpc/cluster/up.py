@@ -19,7 +19,9 @@ from swarmhpc.cluster.progress import Progress, phase
 from swarmhpc.cluster.render import ClassPlan, NodeSize, Rendered, RenderFacts, render, size_classes
 from swarmhpc.cluster.usable import NoRoomError, give_access, task_errors, wait_daemons, wait_usable
 from swarmhpc.config import Cluster
-from swarmhpc.errors import EngineError, SwarmHpcError
+from swarmhpc.errors import EngineError, PoolError, SwarmHpcError
+from swarmhpc.scaling import scale
+from swarmhpc.scaling.hands import administrator
 from swarmhpc.tokens import EXECUTOR_SCOPES
 
 __all__ = ["Prepared", "Result", "apply", "check_alone", "prepare", "refresh", "task_errors"]
@@ -202,6 +204,7 @@ def apply(fleet: Fleet, p: Prepared, progress: Progress, *, timeout_s: float) ->
         # Machines have come and gone since the plan was made.
         p = _planned(fleet, p.cluster, bring.observe(fleet, p.cluster))
     phases = {s.phase for s in p.steps}
+    smaller: dict[str, int] = {}
     with phase("secrets", progress):
         if "secrets" in phases:
             _secrets(engine, p.cluster)
@@ -209,12 +212,13 @@ def apply(fleet: Fleet, p: Prepared, progress: Progress, *, timeout_s: float) ->
     with phase("stack", progress):
         if "stack" in phases:
             _folders(fleet, p, progress)
-            p = _stack(engine, p, progress)
+            p, smaller = _stack(engine, p, progress)
         progress.done(f"{len(p.rendered.services)} services, networking {p.networking}")
     with phase("pool", progress):
         wait_daemons(engine, p, progress, timeout_s=timeout_s)
         if "secrets" in phases or not _context_ready(p.context):
             give_access(fleet, engine, p.context)
+        _lower(fleet, engine, p.context, smaller, progress)
         short = wait_usable(fleet, engine, p, progress, timeout_s=timeout_s)
     if short:
         for name, error in brought.troubled.items():
@@ -278,19 +282,26 @@ def _folders(fleet: Fleet, p: Prepared, progress: Progress) -> None:
         progress.notice(f"{name}: {', '.join(new)} could not be made there: {error.message}")
 
 
-def _stack(engine: Engine, p: Prepared, progress: Progress) -> Prepared:
+def _stack(engine: Engine, p: Prepared, progress: Progress) -> tuple[Prepared, dict[str, int]]:
     """Deploys, and stores the cluster file. Gives the plan as it was carried out: images may have taken minutes, in
-    which somebody, or the autoscaler, has changed the number of executors."""
+    which somebody, or the autoscaler, has changed the number of executors. Classes that get smaller keep their number
+    for now; they come second."""
     pool = p.cluster.name
-    replicas = plan.effective_replicas(p.cluster, p.seen.stored, _services(engine, pool))
+    services = _services(engine, pool)
+    replicas = plan.effective_replicas(p.cluster, p.seen.stored, services)
+    running = {name: services[name].replicas or 0 for name in replicas if name in services}
+    smaller = {n: r for n, r in replicas.items() if n != state.AUTOSCALER and running.get(n, 0) > r}
     facts = _with_replicas(p.facts, replicas)
     if facts != p.facts:
         p = replace(p, facts=facts, rendered=render(p.cluster, facts))
+    deployed = p.rendered
+    if smaller:
+        deployed = render(p.cluster, _with_replicas(facts, {**replicas, **{n: running[n] for n in smaller}}))
     progress.detail("docker stack deploy")
-    stack.deploy(pool, p.rendered.stack, p.rendered.configs, docker_host=engine.docker_host)
+    stack.deploy(pool, deployed.stack, deployed.configs, docker_host=engine.docker_host)
     text = config.dump(p.cluster)
     wanted = f"{pool}_cluster-{state.short_hash(text)}"
-    in_use = set(p.rendered.stack.split())
+    in_use = set(deployed.stack.split())
     stored = engine.configs(pool)
     if wanted not in {s.name for s in stored}:
         labels = {state.LABEL_CLUSTER: pool, state.LABEL_KIND: CLUSTER_FILE}
@@ -303,7 +314,21 @@ def _stack(engine: Engine, p: Prepared, progress: Progress) -> Prepared:
             # A task that is still leaving keeps its old configuration; a later `up` removes it.
             with contextlib.suppress(EngineError):
                 engine.config_remove(s.id)
-    return p
+    return p, smaller
+
+
+def _lower(
+    fleet: Fleet, engine: Engine, ctx: context.Context, smaller: Mapping[str, int], progress: Progress
+) -> None:
+    """Takes executors of classes that get smaller: those without jobs first."""
+    for name, replicas in smaller.items():
+        hands = administrator(fleet, engine, ctx)
+        try:
+            scale.lower(hands, hands.look()[name], replicas, progress.detail)
+        except PoolError as e:  # nobody can say who has a job: each finishes its own all the same
+            progress.notice(f"{name}: {e.message}; Swarm chooses who leaves")
+            service = next(s for s in engine.services(ctx.pool) if s.labels.get(state.LABEL_CLASS) == name)
+            engine.scale(service.id, replicas)
 
 
 def refresh(fleet: Fleet, cluster: Cluster, progress: Progress, *, timeout_s: float) -> None:

@@ -27,6 +27,7 @@ _OF_IMAGE: Mapping[str, Any] = {
     "HasFileTransferPluginMethods": "data,dav,davs,file,ftp,http,https,s3,gs", "Start": True,
     "PartitionableSlot": True, "SlotType": "Partitionable", "State": "Unclaimed", "Activity": "Idle",
     "Disk": 2**40, "TotalDisk": 2**40, "VirtualMemory": 2**30, "Requirements": True,
+    "CondorVersion": "$CondorVersion: 25.14.1 $",  # Requirements of every job read it (submit_utils.cpp)
 }  # fmt: skip
 """What the slots of an executor of our image say of themselves on any machine (seen with 25.14.1)."""
 
@@ -151,4 +152,4 @@ def _group(job: Any, alike: Sequence[Any], classes: Mapping[str, Any], resources
 def _number(job: Any, attribute: str, otherwise: int) -> int:
     """A request that may be an expression."""
     value = job.eval(attribute) if attribute in job else otherwise
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else otherwise
+    return int(value) if type(value) in (int, float) else otherwise  # undefined and error are integers too (IntEnum)

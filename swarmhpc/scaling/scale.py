@@ -274,8 +274,10 @@ def _usual_placement(engine: Engine, view: ClassView) -> dict[str, Any]:
 
 def heal(engine: Engine, view: ClassView) -> None:
     """Gives a class its placement back that an interrupted command has left closed."""
-    constraints = engine.placement(view.service.id).get("Constraints") or ()
-    if any(c.startswith(_CLOSED) for c in constraints):
+    placement = engine.placement(view.service.id)
+    # Where every node keeps an executor nothing is closed but this.
+    limited = view.plan is not None and placement.get("MaxReplicas", 0) != (view.plan.max_per_node or 0)
+    if limited or any(c.startswith(_CLOSED) for c in placement.get("Constraints") or ()):
         engine.service_change(view.service.id, placement=_usual_placement(engine, view))
 
 

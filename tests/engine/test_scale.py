@@ -64,9 +64,9 @@ def test_forty_jobs_run_once_each_while_the_class_is_scaled_up_and_down(scaled: 
         seconds = chance.randint(4, 12)
         text = "executable = /bin/sleep\ntransfer_executable = false\n"
         submitted(person, (image if i % 2 else "") + text + f"arguments = {seconds}\nqueue 10\n")
-    sizes = [1, 4, 2, 6, 3]
+    sizes = [1, 4, 2, 6]
     chance.shuffle(sizes)
-    for i, size in enumerate(sizes):
+    for i, size in enumerate([*sizes, 3]):
         until(lambda: running_jobs(person), timeout_s=60, what="a job runs")
         if i % 2:
             docker("service", "scale", "-d", f"{SERVICE}={size}")

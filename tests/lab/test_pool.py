@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from swarmhpc.adapters.docker import Engine, Node
 from swarmhpc.cluster import bring
 from swarmhpc.cluster import fleet as fleets
 from swarmhpc.errors import SwarmHpcError
+from swarmhpc.scaling import victims
 from tests.command_line import TOP, Cli, until
 from tests.lab.conftest import FIGURES
 from tests.lab.machines import Lab
@@ -372,6 +373,59 @@ def test_services_of_the_pool_are_found_by_virtual_ips(pool: Cli, watch: Callabl
 
 
 # -- accidents ------------------------------------------------------------------------------------------------------
+
+
+def test_over_three_nodes_the_idle_ones_go_first_and_swarm_removes_what_was_foretold(
+    pool: Cli, person: Cli, watch: Callable[[str], Watch]
+) -> None:
+    w = watch("n1")
+    started = time.monotonic()
+    pool.ok("scale", "executors=7")
+    figure("scale 3 to 7 over three nodes, until registered", time.monotonic() - started)
+    on_node = {n: w.executors().count(n) for n in NAMES}
+    full = max(on_node, key=lambda n: on_node[n])
+    assert on_node[full] == 3
+    # Swarm alone would take one of the fullest node's first. All of them are busy, and nobody else is.
+    at = f'requirements = SwarmHpcNode == "{full}"\narguments = "-c \'sleep 40\'"\nqueue 3\n'
+    assert person.submit(PLAIN + at).code == 0
+    busy = until(
+        lambda: h if len(h := {s.executor for s in w.slots() if s.is_claimed}) == 3 else None,
+        timeout_s=60,
+        what=f"three jobs run on {full}",
+    )
+    started = time.monotonic()
+    done = pool.ok("scale", "executors=4")
+    figure("scale 7 to 4 over three nodes, idle ones while the fullest node is busy", time.monotonic() - started)
+    assert "3 have left" in done.err and "draining" not in done.err
+    assert busy <= {s.executor for s in w.slots()} and len(w.executors()) == 4
+    # Plain `docker service scale`: what it takes is what `victims` says.
+    (service,) = (s for s in w.engine.services(POOL) if s.name == f"{POOL}_executors")
+    before = rows(w.engine, service.id)
+    w.engine.scale(service.id, 2)
+    foretold = victims.removal(before, 2)
+    taken = until(
+        lambda: t if len(t := victims.surplus(before, rows(w.engine, service.id))) == 2 else None,
+        timeout_s=30,
+        what="Swarm has chosen two",
+    )
+    assert foretold.certain <= taken <= foretold.certain | foretold.tied
+    FIGURES.append("           " + json.dumps({"before": [asdict(r) for r in before], "taken": sorted(taken)}))
+    pool.ok("scale", "executors=3")
+    jobs = ended(person, 3)
+    assert {(j["attempts"], j["exit_code"]) for j in jobs} == {(1, 0)}
+
+
+def rows(engine: Engine, service: str) -> list[victims.TaskRow]:
+    return [victims.TaskRow(t.id, t.slot, t.node_id, t.state, t.desired, t.changed_at) for t in engine.tasks(service)]
+
+
+def ended(person: Cli, count: int) -> list[dict[str, Any]]:
+    def look() -> list[dict[str, Any]]:
+        jobs: list[dict[str, Any]] = person.ok("q", "--json").json
+        return jobs if len(jobs) == count and all(j["status"] == "completed" for j in jobs) else []
+
+    jobs: list[dict[str, Any]] = until(look, timeout_s=180, what=f"{count} jobs completed")
+    return jobs
 
 
 def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals(

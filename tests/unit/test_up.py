@@ -91,7 +91,7 @@ def test_the_numbers_of_the_moment_are_deployed_and_not_those_from_when_the_plan
     deployed: list[dict[str, Any]],
 ) -> None:
     engine = FakeEngine({"a": 7, "autoscaler": 1, "janitor": None})
-    done = up._stack(cast(Engine, engine), prepared(), Said())
+    done, _ = up._stack(cast(Engine, engine), prepared(), Said())
     (services,) = deployed
     assert (services["a"]["deploy"]["replicas"], services["autoscaler"]["deploy"]["replicas"]) == (7, 1)
     assert [c.replicas for c in done.classes] == [7]
