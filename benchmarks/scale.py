@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -92,7 +93,7 @@ def times(bench: Bench, runs: int) -> list[dict[str, common.Cell]]:
     for _ in range(runs):
         for who, scale in (("swarmhpc scale", bench.ours), ("docker service scale", bench.plain)):
             bench.settle(2)
-            note(f"2→5, {who}", common.timed(lambda scale=scale: scale(5)))
+            note(f"2→5, {who}", common.timed(partial(scale, 5)))
             bench.settle(5)
             start = time.perf_counter()
             scale(2)

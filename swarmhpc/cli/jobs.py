@@ -211,6 +211,7 @@ def _listed(j: Job) -> dict[str, Any]:
         "submitted_at": j.submitted_at,
         "started_at": j.started_at or None,
         "class": j.class_name or None,
+        "host": j.host or None,
         "hold_reason": j.hold_reason or None,
         "exit_code": j.exit_code,
     }

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import Cli, until
-from tests.engine.conftest import CLUSTER_FILE, POOL, containers_of, docker
+from tests.engine.conftest import CLUSTER_FILE, POOL, containers_of, docker, empty_queue
 
 SERVICE = f"{POOL}_executors"
 SLEEP = "executable = /bin/sleep\ntransfer_executable = false\nrequest_cpus = 2\narguments = {seconds}\nqueue {count}\n"
@@ -25,8 +25,7 @@ GROWING = "  growing: {replicas: 0, cpus: 1, memory: 256MiB, reserve: false, max
 def scaled(pool: Cli, person: Cli) -> Iterator[Cli]:
     """The pool, whose class has its two executors again afterwards, without jobs in the queue."""
     yield pool
-    for job in json.loads(person.run("q", "--json").out or "[]"):
-        person.run("rm", job["id"])
+    empty_queue(person)
     pool.ok("scale", "executors=2")
 
 
