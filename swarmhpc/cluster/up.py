@@ -317,9 +317,7 @@ def _stack(engine: Engine, p: Prepared, progress: Progress) -> tuple[Prepared, d
     return p, smaller
 
 
-def _lower(
-    fleet: Fleet, engine: Engine, ctx: context.Context, smaller: Mapping[str, int], progress: Progress
-) -> None:
+def _lower(fleet: Fleet, engine: Engine, ctx: context.Context, smaller: Mapping[str, int], progress: Progress) -> None:
     """Takes executors of classes that get smaller: those without jobs first."""
     for name, replicas in smaller.items():
         hands = administrator(fleet, engine, ctx)

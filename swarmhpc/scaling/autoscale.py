@@ -20,7 +20,7 @@ from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.docker import Engine
 from swarmhpc.errors import CommandError, EngineError, SwarmHpcError, WaitTimeoutError
 from swarmhpc.scaling import demand, lock, policy
-from swarmhpc.scaling.scale import Hands, heal, lower
+from swarmhpc.scaling.scale import Hands, heal, is_closed, lower
 from swarmhpc.scaling.view import ClassView, look
 
 ROUND_S: Final = 2.0
@@ -73,9 +73,12 @@ def one_round(hands: Hands, pool: Pool, matcher: demand.Matcher) -> dict[str, st
         ]
     )  # fmt: skip
     changed = [d for d in decisions if d.replicas != views[d.class_name].replicas]
-    if changed:
+    closed = [v for v in views.values() if v.unplaceable and is_closed(hands.engine, v)]
+    if changed or closed:
         try:
             with lock.held(hands.engine, hands.pool, "autoscaler", for_s=90, wait_s=1, say=lambda _: None):
+                for v in closed:
+                    heal(hands.engine, v)
                 for d in changed:
                     change(hands, views[d.class_name], d.replicas)
         except WaitTimeoutError as e:
@@ -86,12 +89,12 @@ def one_round(hands: Hands, pool: Pool, matcher: demand.Matcher) -> dict[str, st
 def change(hands: Hands, view: ClassView, wanted: int) -> None:
     """Gives a class its size; gets smaller only by executors without jobs."""
     heal(hands.engine, view)
-    if wanted >= view.replicas:
-        hands.engine.scale(view.service.id, wanted)
-        return
     fresh = hands.look()[view.name]
     if fresh.replicas != view.replicas:
         return  # somebody else was quicker: look again
+    if wanted >= fresh.replicas:
+        hands.engine.scale(fresh.service.id, wanted)
+        return
     free = sum(not e.jobs for e in fresh.executors)
     lower(hands, fresh, max(wanted, fresh.replicas - free), lambda words: _log.info("%s: %s", view.name, words))
 

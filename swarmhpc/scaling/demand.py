@@ -95,7 +95,7 @@ class Matcher:
             return []
         ids = " || ".join(f"(ClusterId == {g[0]['ClusterId']} && ProcId == {g[0]['ProcId']})" for g in chosen)
         whole = {(int(a["ClusterId"]), int(a["ProcId"])): a for a in pool.job_ads(ids)}
-        classes = {name: self._ad(pool, v) for name, v in views.items() if v.plan is not None}
+        classes = {name: self._ad(pool, v, resources) for name, v in views.items() if v.plan is not None}
         result = []
         for group in chosen:
             first = (int(group[0]["ClusterId"]), int(group[0]["ProcId"]))
@@ -103,7 +103,7 @@ class Matcher:
                 result.append(_group(job, group, classes, resources))
         return result
 
-    def _ad(self, pool: Pool, view: ClassView) -> Any:
+    def _ad(self, pool: Pool, view: ClassView, resources: Iterable[str]) -> Any:
         """An empty executor of the class as a ClassAd."""
         plan = view.plan
         assert plan is not None
@@ -114,6 +114,10 @@ class Matcher:
                 self._known[view.name] = found
         base = self._known.get(view.name) or next(iter(self._known.values()), None)
         ad = classad(str(base) if base is not None else _OF_IMAGE)
+        for name in resources:  # of the class that it was made from
+            ad.pop(name, None)
+        if "TotalSlotDisk" in ad:
+            ad["Disk"] = ad.eval("TotalSlotDisk")
         for name, value in _sizes(view.name, plan).items():
             ad[name] = value
         return ad

@@ -15,6 +15,9 @@ from swarmhpc.adapters.docker import Engine, Stored
 from swarmhpc.errors import EngineError, WaitTimeoutError
 
 _KIND = "scale-lock"
+_watched: dict[str, tuple[str, float]] = {}
+"""By name: the lock of somebody else that was seen last, and since when. One that is still there was never let go, so
+who asks often but never waits long sees a dead holder's time pass too."""
 
 
 @contextlib.contextmanager
@@ -31,8 +34,7 @@ def held(
     mine = {"who": who, "what": what, "for_s": for_s, "host": socket.gethostname(), "pid": os.getpid()}
     data = json.dumps(mine).encode()
     labels = {state.LABEL_CLUSTER: pool, state.LABEL_KIND: _KIND}
-    start = seen_at = time.monotonic()
-    seen = ""
+    start = time.monotonic()
     while True:
         try:
             engine.config_create(name, data, labels)
@@ -42,13 +44,14 @@ def held(
             if other is None:
                 if time.monotonic() - start > 5:  # not a matter of the lock
                     raise
+                time.sleep(0.1)
                 continue
-        if other.id != seen:
-            seen, seen_at = other.id, time.monotonic()
+        if _watched.get(name, ("", 0.0))[0] != other.id:
+            _watched[name] = (other.id, time.monotonic())
         theirs = json.loads(other.data)
         say(f"waiting: {theirs['who']} is at it ({theirs['what']})")
         dead = theirs["host"] == socket.gethostname() and not machine.process_lives(theirs["pid"])
-        if dead or time.monotonic() - seen_at > theirs["for_s"]:
+        if dead or time.monotonic() - _watched[name][1] > theirs["for_s"]:
             with contextlib.suppress(EngineError):
                 engine.config_remove(other.id)
         elif time.monotonic() - start > wait_s:

@@ -274,11 +274,16 @@ def _usual_placement(engine: Engine, view: ClassView) -> dict[str, Any]:
 
 def heal(engine: Engine, view: ClassView) -> None:
     """Gives a class its placement back that an interrupted command has left closed."""
+    if is_closed(engine, view):
+        engine.service_change(view.service.id, placement=_usual_placement(engine, view))
+
+
+def is_closed(engine: Engine, view: ClassView) -> bool:
+    """Whether a command that works on the class, or one that was interrupted, holds its placement closed."""
     placement = engine.placement(view.service.id)
     # Where every node keeps an executor nothing is closed but this.
     limited = view.plan is not None and placement.get("MaxReplicas", 0) != (view.plan.max_per_node or 0)
-    if limited or any(c.startswith(_CLOSED) for c in placement.get("Constraints") or ()):
-        engine.service_change(view.service.id, placement=_usual_placement(engine, view))
+    return limited or any(c.startswith(_CLOSED) for c in placement.get("Constraints") or ())
 
 
 def wait_gone(
