@@ -1,4 +1,4 @@
-"""Commands about the pool as a whole: up, down, status, doctor, render."""
+"""Commands about the pool as a whole: up, down, doctor, render."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (up, down, status, doctor, render):
+    for command in (up, down, doctor, render):
         app.command()(command)
 
 
@@ -171,61 +171,6 @@ def down(
             ):
                 troubled = wing.apply(fleet, prepared, progress, now=now, purge=purge, timeout_s=timeout_s)
             left_out(troubled, "they keep what they have; when they answer: swarmhpc down")
-
-
-def status(
-    context: typer.Context,
-    json: Json = False,
-) -> None:
-    """Show how the pool stands: daemons, classes, nodes, slots, jobs."""
-    from swarmhpc import context as contexts
-    from swarmhpc.cluster import fleet as fleets
-    from swarmhpc.cluster import status as wing
-    from swarmhpc.errors import SwarmHpcError
-    from swarmhpc.units import format_duration_s, format_mib
-
-    ctx = contexts.load(context.obj)
-    with fleets.opened(ctx.managers) as fleet:
-        engine: Engine | None = None
-        with contextlib.suppress(SwarmHpcError):  # a person's own machine needs no engine
-            engine = fleet.manager(ctx.pool)
-        s = wing.observe(engine, ctx)
-    if json:
-        output.as_json(
-            {
-                "pool": s.pool,
-                "address": s.address,
-                "networking": s.networking,
-                "central_manager": {"state": s.central_manager},
-                "access_point": {"state": s.access_point},
-                "classes": [asdict(c) for c in s.classes],
-                "nodes": [asdict(n) for n in s.nodes],
-                "jobs": s.jobs,
-                "slots": [asdict(x) for x in s.slots],
-                "trouble": list(s.trouble),
-            }
-        )
-    else:
-        output.data(f"pool {s.pool} at {s.address}" + (f", networking {s.networking}" if s.networking else ""))
-        output.data(f"central manager {s.central_manager}, access point {s.access_point}")
-        jobs = ", ".join(f"{n} {name}" for name, n in s.jobs.items())
-        output.data(f"jobs: {jobs}\n")
-        numbers = ("REPLICAS", "RUNNING", "REGISTERED", "BUSY", "DRAINING")
-        classes = [[c.name, c.replicas, c.running, c.registered, c.busy, c.draining] for c in s.classes]
-        output.table(["CLASS", *numbers], [["?" if v is None else v for v in c] for c in classes], right=numbers)
-        if s.slots:
-            output.data("")
-            rows = []
-            for x in s.slots:
-                size = (x.cpus, format_mib(x.memory_mib))
-                age = format_duration_s(x.activity_age_s)
-                rows.append([x.name.partition(".")[0], x.node, x.state, x.activity, *size, x.job_id or "-", age])
-            columns = ["SLOT", "NODE", "STATE", "ACTIVITY", "CPUS", "MEMORY", "JOB", "SINCE"]
-            output.table(columns, rows, right=("CPUS", "MEMORY"))
-        for trouble in s.trouble:
-            output.say(f"trouble: {trouble}")
-    if (s.central_manager, s.access_point) != ("running", "running"):
-        raise typer.Exit(1)
 
 
 def doctor(context: typer.Context, file: File = None, json: Json = False) -> None:

@@ -6,18 +6,23 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
 from rich.markup import escape
+from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from swarmhpc.errors import SwarmHpcError
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 # A pipe gets whole lines, however wide.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 2000)
+_WIDE = 2000
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def say(text: str) -> None:
@@ -35,8 +40,42 @@ def as_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
+Part = str | Table
+"""A piece of what is shown: lines of text, or a table."""
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """A table on stdout; columns named in `right` are numbers."""
+    show([grid(columns, rows, right=right)])
+
+
+def show(parts: Iterable[Part]) -> None:
+    """Data on stdout, one piece below the other."""
+    for part in parts:
+        if isinstance(part, str):
+            data(part)
+        else:
+            out.print(part, soft_wrap=False)
+
+
+def grid(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    spare: Sequence[str] = (),
+) -> Table:
+    """A table for `show`; columns named in `right` are numbers.
+
+    Where the terminal is too narrow for all, columns named in `spare` are left out, the first one first.
+    """
+    room = Console().width if sys.stdout.isatty() else _WIDE
+    for name in spare:
+        widths = [max(len(c), *(len(str(row[i])) for row in rows), 0) for i, c in enumerate(columns)]
+        if sum(widths) + 2 * (len(columns) - 1) <= room:
+            break
+        kept = [i for i, c in enumerate(columns) if c != name]
+        columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
     t = Table(box=None, pad_edge=False, header_style="bold" if out.is_terminal else "")
     texts = [[str(cell) for cell in row] for row in rows]
     for i, c in enumerate(columns):
@@ -46,7 +85,47 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         t.add_column(c, justify="right" if c in right else "left", no_wrap=not last, min_width=None if last else widest)
     for row in texts:
         t.add_row(*(escape(cell) for cell in row))
-    out.print(t, soft_wrap=False)
+    return t
+
+
+def has_screen() -> bool:
+    """Whether stdout is a terminal that can be drawn on."""
+    console = Console()
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+@contextlib.contextmanager
+def screen() -> Iterator[Callable[[Sequence[Part]], None]]:
+    """A screen of its own, as `top` has it, which the block fills anew each time. The terminal is given back as it was.
+
+    What does not fit is cut off at the lower end, and a line says how much.
+    """
+    # Not `out`: its soft wrap lets long lines run over.
+    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+
+        def fill(parts: Sequence[Part]) -> None:
+            texts = [Text(part) if isinstance(part, str) else part for part in parts]
+            live.update(_Fitting(Group(*texts)), refresh=True)
+
+        yield fill
+
+
+@dataclass(frozen=True)
+class _Fitting:
+    """As much of something as the window has lines for."""
+
+    whole: Group
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self.whole, options.update(height=None), pad=False)
+        room = options.height or console.height
+        if len(lines) > room:
+            more = f"… {len(lines) - room + 1} more lines; a taller window shows them"
+            lines = [*lines[: room - 1], [Segment(more[: options.max_width])]]
+        for i, line in enumerate(lines):
+            if i:
+                yield Segment.line()
+            yield from line
 
 
 def failure(error: SwarmHpcError) -> None:

@@ -57,7 +57,7 @@ def test_doctor_finds_no_problem_in_a_healthy_pool(pool: Cli) -> None:
 def test_render_prints_the_stack_that_runs(pool: Cli) -> None:
     text = pool.ok("render").out
     stack = yaml.safe_load(text.split("# ---- common.conf ----")[0])
-    assert set(stack["services"]) == {"central-manager", "access-point", "janitor", "executors"}
+    assert set(stack["services"]) == {"central-manager", "access-point", "janitor", "autoscaler", "executors"}
     assert "NEGOTIATOR_INTERVAL" in text
 
 

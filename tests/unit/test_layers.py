@@ -22,7 +22,7 @@ GROUND_FLOOR = {
 }
 WINGS = ("swarmhpc.cluster", "swarmhpc.jobs", "swarmhpc.scaling")
 PURE_NAMES = {
-    *("description.py", "translate.py", "plan.py", "units.py", "errors.py"),
+    *("description.py", "translate.py", "plan.py", "policy.py", "victims.py", "units.py", "errors.py"),
     *("config.py", "_config_yaml.py", "_config_rules.py", "_config_checks.py", "_config_machines.py"),
 }
 # What the parser and the translator are made of.
