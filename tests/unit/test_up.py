@@ -99,10 +99,14 @@ def test_the_numbers_of_the_moment_are_deployed_and_not_those_from_when_the_plan
     assert [config.parse(text, file="stored") for text in engine.kept] == [CLUSTER], "the file stays as it is written"
 
 
-def test_a_number_that_the_file_changes_is_deployed_whatever_runs(deployed: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize(("running", "at_first", "smaller"), [(1, 2, {}), (2, 2, {}), (7, 7, {"a": 2})])
+def test_a_number_that_the_file_changes_counts_and_a_smaller_one_comes_after_the_stack(
+    deployed: list[dict[str, Any]], running: int, at_first: int, smaller: dict[str, int]
+) -> None:
     stored = replace(CLUSTER, executors=(ExecutorClass("a", 5, 1, 512),))
-    up._stack(cast(Engine, FakeEngine({"a": 7})), prepared(stored=stored), Said())
-    assert deployed[0]["a"]["deploy"]["replicas"] == 2
+    done, later = up._stack(cast(Engine, FakeEngine({"a": running})), prepared(stored=stored), Said())
+    assert deployed[0]["a"]["deploy"]["replicas"] == at_first
+    assert later == smaller and [c.replicas for c in done.classes] == [2]
 
 
 def fleet_of(engines: dict[str, FakeEngine]) -> Fleet:
