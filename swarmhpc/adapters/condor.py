@@ -194,7 +194,7 @@ class Pool:
         context = self._context
         with self._translated("central manager", context.central_manager_port):
             collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
-            ads = collector.query(self._htcondor.AdType.Generic, f'MyType == "{my_type}"')
+            ads = collector.query(self._htcondor.AdType.Any, f'MyType == "{my_type}"')
         return [dict(a) for a in ads]
 
     # -- queue ------------------------------------------------------------------------------------------------------
