@@ -26,7 +26,7 @@ from swarmhpc.errors import UsageError, WaitTimeoutError
 CLASS = "executors"
 FILE = """\
 executors:
-  executors: {replicas: 2, cpus: 1, memory: 256MiB, reserve: false, max: 200, step: 50, starting: 50, idle: 10m}"""
+  executors: {replicas: 2, cpus: 1, memory: 256MiB, reserve: false, max: 200, idle: 10m}"""
 _SIZES = (10, 50, 100, 200)
 _WATCH_S = 20
 _JOBS = 50

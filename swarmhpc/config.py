@@ -79,7 +79,7 @@ class ExecutorClass:
     max_per_node: int | None = None
     minimum: int = 0
     maximum: int | None = None
-    step: int = 5
+    step: int = 10
     idle_s: int = 300
     starting_max: int = 10
     scratch: str | None = None

@@ -185,7 +185,7 @@ executors:                      # class name: its executors; more classes may fo
     #reserve: true              # Swarm sets aside what they advertise; false: a machine may be oversold
     #min: 0                     # never fewer executors
     #max: null                  # never more; null: 200, and the autoscaler leaves the class alone
-    #step: 5                    # the autoscaler adds at most so many at a time,
+    #step: 10                   # the autoscaler adds at most so many at a time,
     #starting: 10               # has at most so many starting at once,
     #idle: 5m                   # and takes one away that has had no job for so long
 
