@@ -174,6 +174,16 @@ class Pool:
             for a in ads
         ]
 
+    def classes(self) -> list[tuple[str, int, int, int]]:
+        """Name, CPUs, MiB and GPUs of an executor of each class, as the cluster file has them
+        (stacks/condor/central-manager.conf.j2)."""
+        context = self._context
+        with self._translated("central manager", context.central_manager_port):
+            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+            ads = collector.query(self._htcondor.AdType.Collector, projection=["SwarmHpcClasses"])
+        words = [c.split() for a in ads for c in str(a.get("SwarmHpcClasses", "")).split(";") if c.strip()]
+        return [(name, int(cpus), int(memory_mib), int(gpus)) for name, cpus, memory_mib, gpus in words]
+
     def slot_ad(self, constraint: str) -> Any | None:
         """The whole ClassAd of one slot that satisfies an expression (ours, never a person's text)."""
         context = self._context

@@ -31,6 +31,7 @@ class ClassSize:
     cpus: int
     memory_mib: int
     disk_kib: int | None = None
+    gpus: int = 0
 
 
 @dataclass(frozen=True)

@@ -76,19 +76,10 @@ def prepare(path: Path, *, cwd: Path, limits: Limits) -> Translation:
 
 
 def limits_of(pool: Pool) -> Limits:
-    """The pool's classes as the collector knows them. Host networking is the access point's to refuse."""
-    sizes: dict[str, ClassSize] = {}
-    for s in pool.slots():
-        if s.partitionable and s.class_name:
-            known = sizes.get(s.class_name)
-            cpus, memory = s.total_cpus, s.total_memory_mib
-            sizes[s.class_name] = ClassSize(
-                s.class_name,
-                max(cpus, known.cpus if known else 0),
-                max(memory, known.memory_mib if known else 0),
-                None,
-            )
-    return Limits(classes=tuple(sizes.values()), allow_host_network=True)
+    """The pool's classes, also those of which no executor runs just now. Host networking is the access point's to
+    refuse. Raises PoolError."""
+    classes = tuple(ClassSize(name, cpus, memory_mib, gpus=gpus) for name, cpus, memory_mib, gpus in pool.classes())
+    return Limits(classes=classes, allow_host_network=True)
 
 
 def submit(pool: Pool, translation: Translation) -> Submitted:

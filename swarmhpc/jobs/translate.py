@@ -386,12 +386,22 @@ class _Work:
                 self.flat[name] = str(default)
                 message = f"{name} is not given: {default}{request.unit}"
                 self._say(self.description.queue, "note", "default-" + name, message)
-        gpus = self._get("request_gpus")
-        if gpus and gpus != "0":
-            message = f"the job asks for {short(gpus)[1:-1]} GPUs, and no executor class of this pool has any"
-            self._say(self._place("request_gpus"), "error", "no-gpus", message, "remove request_gpus")
+        self._gpus()
         for name, message, hint in too_large(asked, limits.classes):
             self._say(self._place(name), "error", "request-too-large", message, hint)
+
+    def _gpus(self) -> None:
+        gpus = self._get("request_gpus")
+        if not gpus or gpus == "0":
+            return
+        most = max((c.gpus for c in self.limits.classes), default=0)
+        if most and not (gpus.isdecimal() and int(gpus) > most):
+            self.flat["request_gpus"] = gpus
+            return
+        has = f"the executors of this pool have at most {most}" if most else "no executor class of this pool has any"
+        message = f"the job asks for {short(gpus)[1:-1]} GPUs, and {has}"
+        hint = "ask for less" if most else "remove request_gpus"
+        self._say(self._place("request_gpus"), "error", "no-gpus", message, hint)
 
     def _quantity(self, name: str) -> int | None:
         """The largest value among the jobs, in CPUs, MiB or KiB. None when it is none, which is reported."""

@@ -665,6 +665,14 @@ def test_a_revocation_reaches_the_two_daemons_that_check_tokens_and_nobody_else(
 # -- what counts as a change ---------------------------------------------------------------------------------
 
 
+def test_the_central_manager_tells_the_classes_also_those_without_an_executor() -> None:
+    classes = (replace(CLASSES[0], replicas=0), replace(CLASSES[1], gpus=2))
+    told = settings(rendered(classes=classes).configs["central-manager.conf"])["SwarmHpcClasses"].strip('"')
+    assert [c.split() for c in told.split(";")] == [
+        [c.name, str(c.cpus), str(c.memory_mib), str(c.gpus)] for c in classes
+    ]
+
+
 def test_rendering_twice_gives_the_same_text() -> None:
     assert rendered() == rendered()
 
@@ -684,14 +692,14 @@ def test_replicas_are_no_change_of_a_section() -> None:
         (Cluster(ports=Ports(9618, 9700)), {}, {"access-point", "autoscaler"}),
         (Cluster(), {"address": "192.0.2.9"}, {"central-manager", "access-point"}),
         (Cluster(), {"image": "swarmhpc/pool:new"}, {*DAEMONS, *EXECUTORS}),
-        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], memory_mib=8192))}, {"big"}),
+        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], memory_mib=8192))}, {"big", "central-manager"}),
         (Cluster(subnet="10.99.0.0/16"), {}, {*DAEMONS, *EXECUTORS}),
         (Cluster(encrypted=True), {}, {*DAEMONS, *EXECUTORS}),
         (Cluster(queue=Queue(path="/nfs/q")), {}, {"access-point"}),
         (Cluster(queue=Queue(machine="n2")), {}, set()),  # a label of the node
         (Cluster(), {"autoscalers": 1}, set()),  # a number of replicas
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], idle_s=9))}, {"big"}),  # only its label
-        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], gpus=1))}, {"big"}),
+        (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], gpus=1))}, {"big", "central-manager"}),
         (Cluster(executors=(ExecutorClass("big", scratch="/fast"),)), {}, {"janitor"}),
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], placement=(("disk", "ssd"),)))}, {"big"}),
     ],

@@ -324,6 +324,15 @@ def test_a_request_larger_than_every_class_names_the_largest(lines: list[str], w
     assert "swarmhpc.yaml" in finding.hint
 
 
+@pytest.mark.parametrize(("asked", "code"), [("1", ""), ("2", ""), ("3", "no-gpus"), ("$(N)", "")])
+def test_gpus_are_asked_of_a_pool_that_has_them(asked: str, code: str) -> None:
+    limits = Limits(classes=(ClassSize("executors", 2, 2048), ClassSize("gpu", 2, 2048, gpus=2)))
+    done = run("N = 1\n" + docker(f"request_gpus = {asked}"), limits=limits)
+    errors = [f.code for f in done.findings if f.severity == "error"]
+    assert errors == ([code] if code else [])
+    assert done.common.get("request_gpus") == (None if code else asked.replace("$(N)", "1"))
+
+
 def test_parts_that_fit_only_in_different_classes_are_refused_together() -> None:
     limits = Limits(classes=(ClassSize("wide", 8, 1024), ClassSize("deep", 1, 8192)))
     assert found(run(docker("request_cpus = 4", "request_memory = 4G"), limits=limits), "request-too-large")
