@@ -327,7 +327,7 @@ def test_a_request_larger_than_every_class_names_the_largest(lines: list[str], w
 @pytest.mark.parametrize(("asked", "code"), [("1", ""), ("2", ""), ("3", "no-gpus"), ("$(N)", "")])
 def test_gpus_are_asked_of_a_pool_that_has_them(asked: str, code: str) -> None:
     limits = Limits(classes=(ClassSize("executors", 2, 2048), ClassSize("gpu", 2, 2048, gpus=2)))
-    done = run("N = 1\n" + docker(f"request_gpus = {asked}"), limits=limits)
+    done = run(("N = 1\n" if "N" in asked else "") + docker(f"request_gpus = {asked}"), limits=limits)
     errors = [f.code for f in done.findings if f.severity == "error"]
     assert errors == ([code] if code else [])
     assert done.common.get("request_gpus") == (None if code else asked.replace("$(N)", "1"))
