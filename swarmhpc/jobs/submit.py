@@ -78,8 +78,12 @@ def prepare(path: Path, *, cwd: Path, limits: Limits) -> Translation:
 def limits_of(pool: Pool) -> Limits:
     """The pool's classes, also those of which no executor runs just now. Host networking is the access point's to
     refuse. Raises PoolError."""
-    classes = tuple(ClassSize(name, cpus, memory_mib, gpus=gpus) for name, cpus, memory_mib, gpus in pool.classes())
-    return Limits(classes=classes, allow_host_network=True)
+    sizes = {name: ClassSize(name, cpus, memory_mib, gpus=gpus) for name, cpus, memory_mib, gpus in pool.classes()}
+    if not sizes:  # a central manager that has just begun
+        for s in pool.slots():
+            if s.partitionable and s.class_name:
+                sizes[s.class_name] = ClassSize(s.class_name, s.total_cpus, s.total_memory_mib)
+    return Limits(classes=tuple(sizes.values()), allow_host_network=True)
 
 
 def submit(pool: Pool, translation: Translation) -> Submitted:
