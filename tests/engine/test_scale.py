@@ -78,7 +78,7 @@ def test_forty_jobs_run_once_each_while_the_class_is_scaled_up_and_down(scaled: 
 
 def test_idle_executors_go_first_and_those_named_beforehand(scaled: Cli, person: Cli) -> None:
     scaled.ok("scale", "executors=5")
-    submitted(person, SLEEP.format(seconds=15, count=2))
+    submitted(person, SLEEP.format(seconds=20, count=2))
     until(lambda: len(running_jobs(person)) == 2, timeout_s=60, what="two jobs run")
     busy = {j["host"] for j in running_jobs(person)}
     told = scaled.ok("scale", "executors=2", "--dry-run").out
