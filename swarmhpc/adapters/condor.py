@@ -148,9 +148,7 @@ class Pool:
             *("Activity", "JobId", "PartitionableSlot", "TotalSlotCpus", "TotalSlotMemory", "MyCurrentTime"),
             *("EnteredCurrentActivity", "DaemonStartTime", "NumDynamicSlots", "NumDynamicSlotsTime", *resources),
         ]
-        context = self._context
-        with self._translated("central manager", context.central_manager_port):
-            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+        with self._collector() as collector:
             ads = collector.query(self._htcondor.AdType.Slot, projection=attributes)
         return [
             Slot(
@@ -177,33 +175,25 @@ class Pool:
     def classes(self) -> list[tuple[str, int, int, int]]:
         """Name, CPUs, MiB and GPUs of an executor of each class, as the cluster file has them
         (stacks/condor/central-manager.conf.j2)."""
-        context = self._context
-        with self._translated("central manager", context.central_manager_port):
-            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+        with self._collector() as collector:
             ads = collector.query(self._htcondor.AdType.Collector, projection=["SwarmHpcClasses"])
         words = [c.split() for a in ads for c in str(a.get("SwarmHpcClasses", "")).split(";") if c.strip()]
         return [(name, int(cpus), int(memory_mib), int(gpus)) for name, cpus, memory_mib, gpus in words]
 
     def slot_ad(self, constraint: str) -> Any | None:
         """The whole ClassAd of one slot that satisfies an expression (ours, never a person's text)."""
-        context = self._context
-        with self._translated("central manager", context.central_manager_port):
-            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+        with self._collector() as collector:
             ads = collector.query(self._htcondor.AdType.Slot, constraint)
         return ads[0] if ads else None
 
     def advertise(self, ads: Sequence[Mapping[str, Any]]) -> None:
         """Shows generic ads (each with MyType and Name) to everybody who asks the collector; they soon expire."""
-        context = self._context
-        with self._translated("central manager", context.central_manager_port):
-            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+        with self._collector() as collector:
             collector.advertise([self._classad.ClassAd(dict(a)) for a in ads], "UPDATE_AD_GENERIC")
 
     def generic_ads(self, my_type: str) -> list[dict[str, Any]]:
         """Generic ads of one type."""
-        context = self._context
-        with self._translated("central manager", context.central_manager_port):
-            collector = self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
+        with self._collector() as collector:
             ads = collector.query(self._htcondor.AdType.Any, f'MyType == "{my_type}"')
         return [dict(a) for a in ads]
 
@@ -268,6 +258,12 @@ class Pool:
             self._htcondor.ping(ad, "WRITE")
 
     # -- errors -----------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _collector(self) -> Iterator[Any]:
+        context = self._context
+        with self._translated("central manager", context.central_manager_port):
+            yield self._htcondor.Collector(f"{context.address}:{context.central_manager_port}")
 
     @contextlib.contextmanager
     def _translated(self, daemon: str, port: int) -> Iterator[None]:

@@ -82,7 +82,7 @@ def _on(engine: Engine, condor: Pool, pool: str, *, dry_run: bool) -> None:
             f"no class of pool {pool} has a max, so the autoscaler would have nothing to do; wanted {keys}",
             hint="write it in swarmhpc.yaml, then: swarmhpc up; swarmhpc autoscale on",
         )
-    service = wing.autoscaler(engine, pool)
+    service = scaling.service(engine, pool)
     before = engine.tasks(service.id)
     is_on = bool(service.replicas)
     if is_on and any(t.is_up for t in before):
@@ -131,12 +131,11 @@ def _on(engine: Engine, condor: Pool, pool: str, *, dry_run: bool) -> None:
 
 
 def _off(engine: Engine, pool: str, *, dry_run: bool) -> None:
-    from swarmhpc.cluster import status as wing
     from swarmhpc.errors import WaitTimeoutError
     from swarmhpc.scaling import autoscale as scaling
     from swarmhpc.scaling import lock
 
-    service = wing.autoscaler(engine, pool)
+    service = scaling.service(engine, pool)
     if not service.replicas and not any(t.runs_still for t in engine.tasks(service.id)):
         output.say("nothing to do: the autoscaler is off")
         return
@@ -169,8 +168,9 @@ def _off(engine: Engine, pool: str, *, dry_run: bool) -> None:
 def _show(engine: Engine, condor: Pool, pool: str, *, json: bool) -> None:
     from swarmhpc.cli.status import unserved
     from swarmhpc.cluster import status as wing
+    from swarmhpc.scaling import autoscale as scaling
 
-    service = wing.autoscaler(engine, pool)
+    service = scaling.service(engine, pool)
     is_on = bool(service.replicas)
     said = wing.decisions(condor) if is_on else wing.Decisions()
     rows: list[dict[str, Any]] = []

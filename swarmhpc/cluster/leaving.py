@@ -15,6 +15,7 @@ from swarmhpc.cluster.nodes import Answer, LeavePlan, Row, Situation
 from swarmhpc.cluster.progress import Progress
 from swarmhpc.config import Cluster, Machine
 from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError, WaitTimeoutError
+from swarmhpc.scaling.view import host
 
 # Everything of a volume that must be the same after a copy: how many, how many bytes, and a digest over names, kinds,
 # modes, owners, link targets and contents.
@@ -176,7 +177,7 @@ def still_there(
 def executor_hosts(tasks: Sequence[Task], services: Sequence[Service]) -> list[str]:
     """The host names of these executors, as stacks/pool.yml.j2 gives them."""
     classes = {s.id: s.labels[state.LABEL_CLASS] for s in services if state.LABEL_CLASS in s.labels}
-    return [f"{classes[t.service_id]}-{t.slot}-{t.id[:6]}" for t in tasks if t.service_id in classes]
+    return [host(classes[t.service_id], t) for t in tasks if t.service_id in classes]
 
 
 def evict(fleet: Fleet, manager: Engine, pool: str, hosts: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from swarmhpc import state
 from swarmhpc.adapters.condor import Pool, Slot
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
 from swarmhpc.context import Context
-from swarmhpc.errors import AuthenticationError, EngineError, PoolError
+from swarmhpc.errors import AuthenticationError, PoolError
 from swarmhpc.scaling import autoscale, view
 from swarmhpc.scaling.view import ClassView
 
@@ -164,14 +164,6 @@ def observe(engine: Engine | None, ctx: Context) -> Status:
         draining=None if leaving is None else frozenset(leaving),
         trouble=tuple(trouble),
     )
-
-
-def autoscaler(engine: Engine, pool: str) -> Service:
-    """The autoscaler's service. Raises EngineError where the pool has none."""
-    for s in engine.services(pool):
-        if s.labels.get(state.LABEL_ROLE) == state.AUTOSCALER:
-            return s
-    raise EngineError(f"pool {pool} has no autoscaler service", hint="swarmhpc up")
 
 
 def decisions(pool: Pool) -> Decisions:

@@ -17,11 +17,12 @@ from typing import Any, Final
 from swarmhpc import context, state, tokens
 from swarmhpc.adapters import command
 from swarmhpc.adapters.condor import Pool
-from swarmhpc.adapters.docker import Engine
+from swarmhpc.adapters.docker import Engine, Service
+from swarmhpc.cluster.render import read_plan
 from swarmhpc.errors import CommandError, EngineError, SwarmHpcError, WaitTimeoutError
 from swarmhpc.scaling import demand, lock, policy
 from swarmhpc.scaling.scale import Hands, heal, is_closed, lower
-from swarmhpc.scaling.view import ClassView, look
+from swarmhpc.scaling.view import ClassView, join
 
 ROUND_S: Final = 2.0
 DECISION: Final = "SwarmHpcDecision"
@@ -52,11 +53,10 @@ def run() -> None:
 
 def one_round(hands: Hands, pool: Pool, matcher: demand.Matcher) -> dict[str, str]:
     """Looks, decides, acts; the reason of each class's size."""
-    nodes = hands.engine.nodes()
-    views = look(hands.engine, hands.pool, [], nodes)
-    resources = sorted({name for v in views.values() if v.plan for name, _ in v.plan.counted})
-    slots = pool.slots(resources)
-    views = look(hands.engine, hands.pool, slots, nodes)
+    services = hands.engine.services(hands.pool)
+    plans = [read_plan(s.labels[state.LABEL_PLAN]) for s in services if state.LABEL_PLAN in s.labels]
+    slots = pool.slots(sorted({name for p in plans for name, _ in p.counted}))
+    views = join(services, hands.engine.tasks(), slots, hands.engine.nodes())
     classes = [demand.class_state(v, v.plan, slots) for v in views.values() if v.plan is not None]
     groups = matcher.groups(pool, views)
     decisions, unserved = policy.decide(classes, groups)
@@ -104,15 +104,21 @@ def shown(pool: Pool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return pool.generic_ads(DECISION), pool.generic_ads(UNSERVED)
 
 
-def set_on(engine: Engine, pool: str, *, on: bool) -> bool:
-    """Starts or stops the autoscaler; whether that changed anything. Raises EngineError where there is none."""
+def service(engine: Engine, pool: str) -> Service:
+    """The autoscaler's service. Raises EngineError where the pool has none."""
     for s in engine.services(pool):
         if s.labels.get(state.LABEL_ROLE) == state.AUTOSCALER:
-            if bool(s.replicas) == on:
-                return False
-            engine.scale(s.id, int(on))
-            return True
+            return s
     raise EngineError(f"pool {pool} has no autoscaler service", hint="swarmhpc up")
+
+
+def set_on(engine: Engine, pool: str, *, on: bool) -> bool:
+    """Starts or stops the autoscaler; whether that changed anything. Raises EngineError where there is none."""
+    it = service(engine, pool)
+    if bool(it.replicas) == on:
+        return False
+    engine.scale(it.id, int(on))
+    return True
 
 
 def _hands(pool: str) -> tuple[Hands, Pool]:
