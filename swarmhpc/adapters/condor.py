@@ -210,6 +210,12 @@ class Pool:
         with self._asked("reading the queue"):
             return list(self._schedd.query(constraint, list(attributes), limit=most))
 
+    def running(self) -> dict[str, str]:
+        """A job by the host name of the executor that runs it."""
+        with self._asked("reading the queue"):
+            ads = self._schedd.query("JobStatus == 2", ["ClusterId", "ProcId", "RemoteHost"])
+        return {_host(a): f"{a['ClusterId']}.{a['ProcId']}" for a in ads}
+
     def submit(self, flat: str, *, count: int, rows: Sequence[Mapping[str, str]], spool: bool) -> int:
         """Puts a cluster of jobs into the queue and, with `spool`, sends its input files; the cluster's number.
 
@@ -354,12 +360,16 @@ def _idle_for_s(a: Mapping[str, Any]) -> int:
     return max(0, int(a.get("MyCurrentTime", 0)) - since)
 
 
+def _host(a: Mapping[str, Any]) -> str:
+    """The executor's host name out of `slot1_1@HOST.DOMAIN`."""
+    return str(a.get("RemoteHost") or a.get("LastRemoteHost") or "").rpartition("@")[2].partition(".")[0]
+
+
 def _job(a: Mapping[str, Any]) -> Job:
     status = STATUS.get(int(a.get("JobStatus", 0)), "unknown")
     code = int(a.get("HoldReasonCode", 0)) if status == "held" else 0
     signalled = bool(a.get("ExitBySignal", False))
     done = status == "completed"
-    host = str(a.get("RemoteHost") or a.get("LastRemoteHost") or "")
     return Job(
         cluster=int(a["ClusterId"]),
         process=int(a["ProcId"]),
@@ -373,7 +383,7 @@ def _job(a: Mapping[str, Any]) -> Job:
         hold_reason=str(a.get("HoldReason", "")) if status == "held" and code != _SPOOLING else "",
         hold_code=code,
         class_name=str(a.get("MachineAttrSwarmHpcClass0", "")),
-        host=host.rpartition("@")[2].partition(".")[0],
+        host=_host(a),
         output=str(a.get("SwarmHpcOutput", "")),
         error=str(a.get("SwarmHpcError", "")),
         command=str(a.get("Cmd", "")),

@@ -136,7 +136,7 @@ def _hands(pool: str) -> tuple[Hands, Pool]:
         )
         context.save(ctx, token.text)
     condor = Pool(ctx, access_point=access_point)
-    return Hands(Engine(), pool, condor.slots, _retire), condor
+    return Hands(Engine(), pool, condor.slots, condor.running, _retire), condor
 
 
 def _retire(hosts: Sequence[str]) -> bool:

@@ -21,4 +21,5 @@ def administrator(fleet: Fleet, manager: Engine, ctx: Context) -> Hands:
         code, _, _ = at.execute(container, ["/usr/local/lib/swarmhpc/retire", *hosts])
         return code == 0
 
-    return Hands(manager, ctx.pool, Pool(ctx).slots, retire)
+    pool = Pool(ctx)
+    return Hands(manager, ctx.pool, pool.slots, pool.running, retire)

@@ -16,7 +16,7 @@ from swarmhpc import state
 from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Engine
 from swarmhpc.cluster.progress import Progress
-from swarmhpc.errors import SwarmHpcError, UsageError, WaitTimeoutError
+from swarmhpc.errors import PoolError, SwarmHpcError, UsageError, WaitTimeoutError
 from swarmhpc.scaling import victims
 from swarmhpc.scaling.victims import UPDATABLE, DownPlan
 from swarmhpc.scaling.view import ClassView, host, look
@@ -31,6 +31,8 @@ _WANT = re.compile(r"([a-z][a-z0-9-]*)=([+-]?)([0-9]{1,9})")
 
 Slots = Callable[[], Sequence[Slot]]
 """Asks the collector. Raises PoolError."""
+Running = Callable[[], Mapping[str, str]]
+"""Asks the queue: a running job by the host name of its executor. Raises PoolError."""
 Retire = Callable[[Sequence[str]], bool]
 """Tells executors, by host name, to take no new jobs and to leave; whether all have been told."""
 
@@ -60,11 +62,16 @@ class Hands:
     engine: Engine
     pool: str
     slots: Slots
+    running: Running
     retire: Retire
 
     def look(self) -> dict[str, ClassView]:
         """Every class as it is now. Raises PoolError where the collector can't be asked."""
-        return look(self.engine, self.pool, self.slots(), self.engine.nodes())
+        try:
+            running = self.running()
+        except PoolError:  # nor can it begin a job then: the collector knows all there are
+            running = {}
+        return look(self.engine, self.pool, self.slots(), self.engine.nodes(), running)
 
 
 def parse(words: Sequence[str], views: Mapping[str, ClassView]) -> dict[str, int]:
@@ -287,15 +294,27 @@ def is_closed(engine: Engine, view: ClassView) -> bool:
 
 
 def wait_gone(
-    hands: Hands, name: str, task_ids: Collection[str], progress: Progress, *, timeout_s: float | None
+    hands: Hands,
+    name: str,
+    task_ids: Collection[str],
+    progress: Progress,
+    *,
+    timeout_s: float | None,
+    idle_only: bool = False,
 ) -> list[str]:
-    """Waits until these tasks have ended and the collector knows them no more; those left when the time is over."""
+    """Waits until these tasks have ended and the collector knows them no more; those left when the time is over.
+
+    With `idle_only` not for those that have a job after all: one that began in the moment they were told to leave.
+    """
     start = time.monotonic()
     while True:
-        known = {s.task for s in hands.slots()}
+        slots = hands.slots()
+        known, claimed = {s.task for s in slots}, {s.task for s in slots if s.is_claimed}
         running = {t.id for t in hands.engine.tasks() if t.runs_still}
         left = [i for i in task_ids if i in running or i in known]
-        if not left or (timeout_s is not None and time.monotonic() - start > timeout_s):
+        if claimed.issuperset(left) and (idle_only or not left):
+            return left
+        if timeout_s is not None and time.monotonic() - start > timeout_s:
             return left
         progress.detail(f"{name}: {len(left)} of {len(task_ids)} still leave")
         time.sleep(0.2)
@@ -323,7 +342,7 @@ def apply(
                 raise ScaleError(f"{change.name}: somebody else asks for {view.replicas} executors now")
             busy = {e.task_id for e in view.executors if e.jobs}
             taken = lower(hands, view, change.target, progress.detail)
-            left = wait_gone(hands, change.name, taken - busy, progress, timeout_s=60)
+            left = wait_gone(hands, change.name, taken - busy, progress, timeout_s=60, idle_only=True)
             draining[change.name] = frozenset((taken & busy) | set(left))
             gone = len(taken) - len(draining[change.name])
             still = f", {len(draining[change.name])} finish their jobs first" if draining[change.name] else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from swarmhpc import state
 from swarmhpc.adapters.condor import Slot
@@ -61,39 +62,64 @@ class ClassView:
         return tuple(words for words, _ in Counter(newest[s].error for s in waiting if newest[s].error).most_common())
 
 
-def look(engine: Engine, pool: str, slots: Sequence[Slot], nodes: Sequence[Node]) -> dict[str, ClassView]:
+def look(
+    engine: Engine,
+    pool: str,
+    slots: Sequence[Slot],
+    nodes: Sequence[Node],
+    running: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, ClassView]:
     """Every class of the pool, by name."""
-    return join(engine.services(pool), engine.tasks(), slots, nodes)
+    return join(engine.services(pool), engine.tasks(), slots, nodes, running)
 
 
 def join(
-    services: Sequence[Service], tasks: Sequence[Task], slots: Sequence[Slot], nodes: Sequence[Node]
+    services: Sequence[Service],
+    tasks: Sequence[Task],
+    slots: Sequence[Slot],
+    nodes: Sequence[Node],
+    running: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, ClassView]:
-    """Every class among a pool's services, by name. `tasks`: those of the whole Swarm."""
+    """Every class among a pool's services, by name. `tasks`: those of the whole Swarm.
+
+    `running`: what the queue says, a job by the host name of its executor. A startd tells the collector of a new claim
+    a second late (25.14, src/condor_startd.V6/ResMgr.cpp, rip_update_needed).
+    """
     names = {n.id: n.labels.get(state.LABEL_MACHINE) or n.name for n in nodes}
     classes = [s for s in services if state.LABEL_CLASS in s.labels]
-    return {v.name: v for v in (view(s, [t for t in tasks if t.service_id == s.id], slots, names) for s in classes)}
+    views = (view(s, [t for t in tasks if t.service_id == s.id], slots, names, running) for s in classes)
+    return {v.name: v for v in views}
 
 
-def view(service: Service, tasks: Sequence[Task], slots: Sequence[Slot], nodes: Mapping[str, str]) -> ClassView:
+def view(
+    service: Service,
+    tasks: Sequence[Task],
+    slots: Sequence[Slot],
+    nodes: Mapping[str, str],
+    running: Mapping[str, str] = MappingProxyType({}),
+) -> ClassView:
     """One class from the tasks of its service and all slots of the collector. `nodes`: names by id."""
+    class_name = service.labels[state.LABEL_CLASS]
     label = service.labels.get(state.LABEL_PLAN)
     by_task: dict[str, list[Slot]] = {}
     for slot in slots:
         by_task.setdefault(slot.task, []).append(slot)
     return ClassView(
-        name=service.labels[state.LABEL_CLASS],
+        name=class_name,
         service=service,
         plan=read_plan(label) if label else None,
         tasks=tuple(tasks),
         executors=tuple(
-            _executor(t, by_task.get(t.id, ()), nodes.get(t.node_id, "")) for t in tasks if t.desired in UPDATABLE
+            _executor(t, by_task.get(t.id, ()), nodes.get(t.node_id, ""), running.get(host(class_name, t)))
+            for t in tasks
+            if t.desired in UPDATABLE
         ),
     )
 
 
-def _executor(task: Task, slots: Sequence[Slot], node: str) -> Executor:
+def _executor(task: Task, slots: Sequence[Slot], node: str, running: str | None) -> Executor:
     claimed = [s for s in slots if s.is_claimed]
+    jobs = tuple(s.job_id or "a claim" for s in claimed)
     return Executor(
         slot=task.slot,
         task_id=task.id,
@@ -101,7 +127,7 @@ def _executor(task: Task, slots: Sequence[Slot], node: str) -> Executor:
         node=node,
         running=task.state == "running",
         registered=bool(slots),
-        jobs=tuple(s.job_id or "a claim" for s in claimed),
+        jobs=jobs or ((running,) if running else ()),
         youngest_job_s=min((s.activity_age_s for s in claimed), default=0),
     )
 

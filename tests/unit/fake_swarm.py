@@ -145,6 +145,10 @@ class FakeSwarm:
         """So many times from now on `retire` reaches nobody."""
         self.silent = False
         """The collector does not answer."""
+        self.queue_away = False
+        """The access point does not answer."""
+        self.untold: set[str] = set()
+        """Tasks of whose jobs the collector has not been told yet."""
         self._count: Counter[str] = Counter()
         self._serial = 0
 
@@ -226,7 +230,7 @@ class FakeSwarm:
 
     @property
     def hands(self) -> Hands:
-        return Hands(self.engine, POOL, self.slots, self.retire)
+        return Hands(self.engine, POOL, self.slots, self.running, self.retire)
 
     # -- the engine's methods -----------------------------------------------------------------------------------------
 
@@ -326,11 +330,17 @@ class FakeSwarm:
             idle_for_s=0 if jobs else int(self.clock.now - t.since),
         )
         yield base
-        for i, job in enumerate(jobs, 1):
+        for i, job in enumerate(() if t.id in self.untold else jobs, 1):
             yield replace(
                 base, name=f"slot1_{i}@{base.executor}", cpus=1, memory_mib=128, partitionable=False, state="Claimed",
                 activity="Busy", job_id=job, activity_age_s=60, resources=dict.fromkeys(resources, 0), idle_for_s=0,
             )  # fmt: skip
+
+    def running(self) -> dict[str, str]:
+        """A job of each busy executor, as the queue has it; `queue_away`: it does not answer."""
+        if self.queue_away:
+            raise PoolUnreachableError("the access point of pool lab does not answer")
+        return {self._host(t): self.jobs[t.id][0] for t in self.task_list if self.jobs.get(t.id)}
 
     def retire(self, hosts: Sequence[str]) -> bool:
         """`condor_off -peaceful -startd`."""
@@ -501,7 +511,7 @@ class FakeCondor:
 
     @property
     def hands(self) -> Hands:
-        return Hands(self.swarm.engine, POOL, self.slots, self.swarm.retire)
+        return Hands(self.swarm.engine, POOL, self.slots, self.running, self.swarm.retire)
 
     def _called(self, method: str) -> None:
         self.asked.append(method)
@@ -511,6 +521,9 @@ class FakeCondor:
     def slots(self, resources: Sequence[str] = ()) -> list[Slot]:
         self._called("slots")
         return self.swarm.slots(resources)
+
+    def running(self) -> dict[str, str]:
+        return self.swarm.running()
 
     def advertise(self, ads: Sequence[Mapping[str, Any]]) -> None:
         self._called("advertise")

@@ -601,6 +601,29 @@ def test_waiting_for_those_that_leave_ends_with_the_time_given() -> None:
         assert wait_gone(swarm.hands, "executors", [t.id for t in tasks], progress, timeout_s=None) == []
 
 
+def test_a_job_that_the_collector_was_not_told_of_yet_is_the_queues_word() -> None:
+    swarm = FakeSwarm("a")
+    tasks = swarm.fill("aa", busy=[2])
+    swarm.untold = {tasks[1].id}
+    assert [bool(e.jobs) for e in swarm.view().executors] == [False, False]
+    assert [e.jobs for e in swarm.hands.look()["executors"].executors] == [(), ("1.0",)]
+    swarm.queue_away = True
+    assert [e.jobs for e in swarm.hands.look()["executors"].executors] == [(), ()]
+
+
+def test_one_whose_job_began_as_it_was_told_to_leave_is_not_waited_for_as_an_idle_one() -> None:
+    swarm = FakeSwarm("a")
+    tasks = swarm.fill("aa", busy=[2])
+    swarm.untold = {tasks[1].id}
+    swarm.scale("s-executors", 0)
+    swarm.clock.after(1, swarm.untold.clear)
+    started = swarm.clock.now
+    with swarm.clock.of(module):
+        ids = [t.id for t in tasks]
+        assert wait_gone(swarm.hands, "executors", ids, Told(), timeout_s=60, idle_only=True) == [tasks[1].id]
+    assert 1 <= swarm.clock.now - started < 10
+
+
 def test_one_that_has_ended_is_waited_for_until_the_collector_has_forgotten_it() -> None:
     swarm = FakeSwarm("a")
     swarm.fill("a")
