@@ -124,9 +124,10 @@ def _job(pool: Pool, limits: Limits, file: Path, *, spool: bool) -> Callable[[],
     def run() -> None:
         translation = wing.prepare(file, cwd=file.parent, limits=limits)
         if spool:
-            cluster = pool.submit(flat_text(translation), count=1, rows=[], spool=True)
+            cluster = pool.submit(flat_text(translation.clusters[0]), names=["Item"], rows=[["0"]], spool=True)
         else:
-            cluster = wing.submit(pool, translation).cluster
+            (submitted,) = wing.submit(pool, translation)
+            cluster = submitted.cluster
         common.finish(pool, cluster, jobs=1, timeout_s=_TIMEOUT_S)
 
     return run

@@ -97,7 +97,8 @@ def _jobs(pool: Pool, limits: Limits, file: Path) -> Callable[[], Seconds]:
             output.unlink(missing_ok=True)
         start = time.perf_counter()
         translation = wing.prepare(file, cwd=file.parent, limits=limits)
-        cluster = wing.submit(pool, translation).cluster
+        (submitted,) = wing.submit(pool, translation)
+        cluster = submitted.cluster
         finished = common.finish(pool, cluster, jobs=JOBS, timeout_s=600)
         fetched = time.perf_counter()
         missing = [output.name for output in outputs if not output.is_file()]

@@ -11,8 +11,9 @@ import contextlib
 import os
 import re
 import socket
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,10 +94,11 @@ class Job:
 class Pool:
     """One pool as one person. Methods raise PoolUnreachableError, AuthenticationError or PoolError."""
 
-    def __init__(self, context: Context, *, access_point: str = "") -> None:
+    def __init__(self, context: Context, *, access_point: str = "", patience_s: int = 10) -> None:
         """Configures the bindings for this pool. Where the pool has several nodes, takes the first that answers.
 
         `access_point`: its address where it is another than the central manager's, as inside the overlay network.
+        `patience_s`: how long the collector may take to answer.
         """
         os.environ["CONDOR_CONFIG"] = "ONLY_ENV"  # a condor_config on this machine speaks of another pool
         import classad2
@@ -107,7 +109,8 @@ class Pool:
             port = context.access_point_port
             alive = (a for a in (context.address, *context.others) if machine.port_answers(a, port))
             context = replace(context, address=next(alive, context.address))
-        self._context = context
+        self._context, self._patience_s = context, patience_s
+        self.pool = context.pool
         self._htcondor: Any = htcondor2
         self._classad: Any = classad2
         folder = str(context.token_folder)
@@ -122,7 +125,7 @@ class Pool:
             "SEC_CLIENT_ENCRYPTION": "REQUIRED",
             "SEC_CLIENT_INTEGRITY": "REQUIRED",
             # Fail in seconds, not minutes, when a node is gone.
-            "QUERY_TIMEOUT": "10",
+            "QUERY_TIMEOUT": str(patience_s),
             "Q_QUERY_TIMEOUT": "20",
         }
         for key, value in settings.items():
@@ -186,6 +189,12 @@ class Pool:
             ads = collector.query(self._htcondor.AdType.Slot, constraint)
         return ads[0] if ads else None
 
+    def slot_texts(self) -> list[tuple[str, str]]:
+        """Class and whole ad, as the bindings print it, of every executor's partitionable slot."""
+        with self._collector() as collector:
+            ads = collector.query(self._htcondor.AdType.Slot, "PartitionableSlot =?= true")
+        return [(str(a.get("SwarmHpcClass", "")), str(a)) for a in ads]
+
     def advertise(self, ads: Sequence[Mapping[str, Any]]) -> None:
         """Shows generic ads (each with MyType and Name) to everybody who asks the collector; they soon expire."""
         with self._collector() as collector:
@@ -216,19 +225,18 @@ class Pool:
             ads = self._schedd.query("JobStatus == 2", ["ClusterId", "ProcId", "RemoteHost"])
         return {_host(a): f"{a['ClusterId']}.{a['ProcId']}" for a in ads}
 
-    def submit(self, flat: str, *, count: int, rows: Sequence[Mapping[str, str]], spool: bool) -> int:
-        """Puts a cluster of jobs into the queue and, with `spool`, sends its input files; the cluster's number.
+    def submit(self, flat: str, *, names: Sequence[str], rows: Iterable[Sequence[str]], spool: bool) -> int:
+        """Puts a cluster of jobs, one a row of `names`, into the queue and, with `spool`, sends its input files.
 
-        `flat` is text that `jobs` made, never a person's file. With `rows`, `count` jobs a row; else `count` jobs.
-        All or nothing: when an input file can't be sent, the cluster is removed again.
+        `flat` is text that `jobs` made, never a person's file. All or nothing. Gives the cluster's number.
         """
-        with self._asked("submitting"):
-            description = self._htcondor.Submit(flat)
-            if rows:
-                items = iter([dict(r) for r in rows])
-                result = self._schedd.submit(description, count=count, spool=spool, itemdata=items)
-            else:
-                result = self._schedd.submit(description, count=count, spool=spool)
+        # As a file: the bindings (25.14.1) take quadratic time for `itemdata`.
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="swarmhpc-") as items:
+            items.writelines("\x1f".join(row) + "\n" for row in rows)
+            items.flush()
+            with self._asked("submitting"):
+                text = f"{flat}queue {','.join(names)} from {items.name}\n"
+                result = self._schedd.submit(self._htcondor.Submit(text), spool=spool)
         cluster = int(result.cluster())
         if not spool:
             return cluster
@@ -275,10 +283,11 @@ class Pool:
     def _translated(self, daemon: str, port: int) -> Iterator[None]:
         """The bindings raise HTCondorException with prose for everything. What is wrong is found out by looking."""
         self._check_token()
+        started = time.monotonic()
         try:
             yield
         except (self._htcondor.HTCondorException, OSError, ValueError, RuntimeError) as e:
-            raise self._explained(e, daemon, port) from e
+            raise self._explained(e, daemon, port, time.monotonic() - started) from e
 
     def _asked(self, doing: str) -> contextlib.AbstractContextManager[None]:
         return self._translated(f"access point ({doing})", self._context.access_point_port)
@@ -290,17 +299,15 @@ class Pool:
         mend = f"ask for a new one: swarmhpc token create {self._context.person}   (on the pool's manager)"
         try:
             claims = read_claims(path.read_text())
-        except FileNotFoundError as e:
-            raise AuthenticationError(f"there is no token at {path}", hint=mend) from e
         except OSError as e:
-            raise AuthenticationError(f"{path} can't be read: {e.strerror}", hint=mend) from e
+            raise AuthenticationError(f"the token {path} can't be read: {e.strerror}", hint=mend) from e
         except ValueError as e:
             raise AuthenticationError(f"{path} is not a token: {e}", hint=mend) from e
         if claims.expires_at is not None and claims.expires_at <= time.time():
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(claims.expires_at))
             raise AuthenticationError(f"the token {path} of {claims.identity} expired at {when}", hint=mend)
 
-    def _explained(self, e: Exception, daemon: str, port: int) -> PoolError:
+    def _explained(self, e: Exception, daemon: str, port: int, took_s: float) -> PoolError:
         host = self._context.address
         words = " ".join(str(e).split()) or type(e).__name__
         mend = "swarmhpc status; swarmhpc doctor   (on the pool's manager; swarmhpc up mends what is missing)"
@@ -310,6 +317,8 @@ class Pool:
                 pass
         except OSError as unreachable:
             return PoolUnreachableError(f"{silent} ({unreachable.strerror or unreachable})", hint=mend)
+        if daemon == "central manager" and took_s >= self._patience_s:
+            return PoolUnreachableError(f"{silent} within {self._patience_s} s", hint=mend)
         codes = set(_CODE.findall(words)) or self._codes(central=daemon.startswith("central manager"))
         if any(c.startswith("AUTHENTICATE:") or c == "SECMAN:2010" for c in codes):
             return AuthenticationError(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from swarmhpc import __version__
-from swarmhpc.cli import autoscale, cluster, images, init, jobs, nodes, output, scale, status, tokens
+from swarmhpc.cli import autoscale, check, cluster, images, init, jobs, nodes, output, scale, status, tokens
 from swarmhpc.errors import SwarmHpcError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ cluster.register(app)
 status.register(app)
 scale.register(app)
 autoscale.register(app)
+check.register(app)
 jobs.register(app)
 app.command()(tokens.login)
 app.add_typer(nodes.app, name="node")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmhpc.cli import output
-from swarmhpc.errors import JobFailedError
+from swarmhpc.cli import check, findings, output
+from swarmhpc.errors import JobFailedError, SwarmHpcError
 
 if TYPE_CHECKING:
     from swarmhpc.adapters.condor import Job, Pool
+    from swarmhpc.jobs.translate import Translation
     from swarmhpc.jobs.watch import Outcome
 
 Ids = Annotated[list[str], typer.Argument(help="Clusters like 12 or jobs like 12.0.")]
@@ -41,7 +41,11 @@ def _connect(context: typer.Context) -> tuple[Pool, str]:
 
 def submit(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="An HTCondor submit description.", metavar="FILE")],
+    file: check.OneFile,
+    overrides: check.Overrides = None,
+    append: check.Append = None,
+    allow_commands: check.AllowCommands = False,
+    adapt: check.Adapt = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the jobs and fetch their results.")] = False,
     json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted; submit nothing.")] = False,
@@ -49,29 +53,40 @@ def submit(
 ) -> None:
     """Submit the jobs of an HTCondor submit description."""
     from swarmhpc.jobs import submit as wing
-    from swarmhpc.jobs.translate import flat_text
 
-    # First without the pool: a mistake in the file is told also where no pool answers.
-    wing.prepare(file, cwd=Path.cwd(), limits=wing.NO_POOL)
-    pool, _person = _connect(context)
-    translation = wing.prepare(file, cwd=Path.cwd(), limits=wing.limits_of(pool))
-    for finding in translation.findings:
-        # A default that was filled in is no news; --dry-run shows it.
-        if finding.severity == "warning" or (not json and not finding.code.startswith("default-")):
-            output.say(wing.line(finding))
+    given = check.read_one([file, *(overrides or ())], append, allow_commands=allow_commands)
+    try:
+        pool, _person = _connect(context)
+        limits = wing.limits_of(pool)
+    except SwarmHpcError:
+        # A mistake in the file is told also where no pool answers.
+        _show(given, check.judge(given, None, adapt=adapt), json=json)
+        raise
+    translation = check.judge(given, limits, adapt=adapt)
+    _show(given, translation, json=json)
     if dry_run:
-        output.data(flat_text(translation) + f"queue {len(translation.jobs)}")
+        check.print_flat(translation)
         return
-    done = wing.submit(pool, translation)
+    clusters = wing.submit(pool, translation)
+    ids = [str(c.cluster) for c in clusters]
+    count = sum(c.jobs for c in clusters)
+    told = f"{count} {_jobs(count)} submitted as {'cluster' if len(ids) == 1 else 'clusters'} {', '.join(ids)}"
     if not wait:
         if json:
-            output.as_json({"clusters": [{"cluster": done.cluster, "jobs": done.jobs}]})
+            output.as_json({"clusters": [{"cluster": c.cluster, "jobs": c.jobs} for c in clusters]})
         else:
-            output.data(f"{done.jobs} {_jobs(done.jobs)} submitted as cluster {done.cluster}")
-            output.say(f"next: swarmhpc wait {done.cluster} && swarmhpc fetch {done.cluster}")
+            output.data(told)
+            output.say(f"next: swarmhpc wait {' '.join(ids)} && swarmhpc fetch {' '.join(ids)}")
         return
-    output.say(f"{done.jobs} {_jobs(done.jobs)} submitted as cluster {done.cluster}")
-    _finish(pool, [str(done.cluster)], [f"ClusterId == {done.cluster}"], get=True, json=json, timeout_s=timeout_s)
+    output.say(told)
+    _finish(pool, ids, [f"ClusterId == {i}" for i in ids], get=True, json=json, timeout_s=timeout_s)
+
+
+def _show(given: check.Given, translation: Translation, *, json: bool) -> None:
+    """Findings on stderr. Raises UsageError where one is an error."""
+    found = translation.findings
+    findings.show(check.worth_telling(found, notes=not json), given.texts, output.err)
+    check.refuse_errors(found, given.file)
 
 
 def queue(context: typer.Context, json: Json = False) -> None:

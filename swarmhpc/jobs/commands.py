@@ -24,32 +24,32 @@ KNOWN: Final = frozenset(
     ec2_instance_type ec2_key_pair_file ec2_keypair ec2_keypair_file ec2_parameter_names ec2_secret_access_key
     ec2_security_groups ec2_security_ids ec2_spot_price ec2_tag_names ec2_user_data ec2_user_data_file ec2_vpc_ip
     ec2_vpc_subnet email_attributes encrypt_execute_directory encrypt_input_files encrypt_output_files environment
-    erase_output_and_error_on_restart error executable exit_requirements fetch_files file_remaps gce_account
-    gce_auth_file gce_image gce_json_file gce_machine_type gce_metadata gce_metadata_file gce_preemptible getenv
-    gpus_maximum_capability gpus_minimum_capability gpus_minimum_memory gpus_minimum_runtime grid_resource
-    gs_access_key_id_file gs_secret_access_key_file hold hold_kill_sig image_size initialdir input interactive_args
-    interactive_executable jar_files java_vm_args java_vm_arguments java_vm_arguments2 job_ad_information_attrs
-    job_lease_duration job_machine_attrs job_machine_attrs_history_length job_max_vacate_time jobset keep_claim_idle
-    kill_sig kill_sig_timeout leave_in_queue load_profile local_files log log_xml machine_count manifest
-    manifest_dir match_list_length max_idle max_job_retirement_time max_materialize max_retries
-    max_transfer_input_mb max_transfer_output_mb memory_usage mount_under_scratch next_job_start_delay nice_user
-    node_count noop_job noop_job_exit_code noop_job_exit_signal notification notify_user on_evict_checks
+    environment2 erase_output_and_error_on_restart error executable exit_requirements fetch_files file_remaps
+    gce_account gce_auth_file gce_image gce_json_file gce_machine_type gce_metadata gce_metadata_file
+    gce_preemptible getenv gpus_maximum_capability gpus_minimum_capability gpus_minimum_memory gpus_minimum_runtime
+    grid_resource gs_access_key_id_file gs_secret_access_key_file hold hold_kill_sig image_size initialdir input
+    interactive_args interactive_executable jar_files java_vm_args java_vm_arguments java_vm_arguments2
+    job_ad_information_attrs job_lease_duration job_machine_attrs job_machine_attrs_history_length
+    job_max_vacate_time jobset keep_claim_idle kill_sig kill_sig_timeout leave_in_queue load_profile local_files log
+    log_xml machine_count manifest manifest_dir match_list_length max_idle max_job_retirement_time max_materialize
+    max_retries max_transfer_input_mb max_transfer_output_mb memory_usage mount_under_scratch next_job_start_delay
+    nice_user node_count noop_job noop_job_exit_code noop_job_exit_signal notification notify_user on_evict_checks
     on_exit_hold on_exit_hold_reason on_exit_hold_subcode on_exit_remove output output_destination output_directory
     parallel_script_shadow parallel_script_starter periodic_hold periodic_hold_reason periodic_hold_subcode
-    periodic_release periodic_remove periodic_vacate preferences preserve_relative_paths primary_unix_group priority
+    periodic_release periodic_remove periodic_vacate preserve_relative_paths primary_unix_group priority
     project_name public_input_files rank remote_initialdir remove_kill_sig rendezvousdir request_cpus request_disk
-    request_gpus request_memory require_gpus requirements retry_request_memory retry_request_memory_increase
-    retry_request_memory_max retry_until run_as_owner s3_access_key_id_file s3_secret_access_key_file scitokens_file
-    send_credential shell should_transfer_files skip_filechecks skip_if_dataflow stack_size starter_debug
-    starter_log stream_error stream_input stream_output submit_event_notes submit_event_notes_attrs
-    submit_event_user_notes success_exit_code suspend_job_at_exec tool_daemon_args tool_daemon_arguments
-    tool_daemon_arguments2 tool_daemon_cmd tool_daemon_error tool_daemon_input tool_daemon_output
-    transfer_checkpoint_files transfer_common_input transfer_container transfer_error transfer_executable
-    transfer_input transfer_input_files transfer_output transfer_output_files transfer_output_remaps
-    transfer_plugins ulog_execute_attrs universe use_oauth_services use_scitokens use_x509userproxy vm_checkpoint
-    vm_disk vm_macaddr vm_memory vm_networking vm_networking_type vm_no_output_vm vm_type vm_vcpus vm_vnc want_ads
-    want_graceful_removal want_io_proxy want_job_networking when_to_transfer_output x509userproxy xen_initrd
-    xen_kernel xen_kernel_params xen_root
+    request_gpus request_memory require_gpus requirements retry_request_disk retry_request_memory
+    retry_request_memory_increase retry_request_memory_max retry_until run_as_owner s3_access_key_id_file
+    s3_secret_access_key_file scitokens_file send_credential shell should_transfer_files skip_filechecks
+    skip_if_dataflow stack_size starter_debug starter_log stream_error stream_input stream_output submit_event_notes
+    submit_event_notes_attrs submit_event_user_notes success_exit_code suspend_job_at_exec tool_daemon_args
+    tool_daemon_arguments tool_daemon_arguments2 tool_daemon_cmd tool_daemon_error tool_daemon_input
+    tool_daemon_output transfer_checkpoint_files transfer_common_input transfer_container transfer_error
+    transfer_executable transfer_input transfer_input_files transfer_output transfer_output_files
+    transfer_output_remaps transfer_plugins ulog_execute_attrs universe use_oauth_services use_scitokens
+    use_x509userproxy vm_checkpoint vm_disk vm_macaddr vm_memory vm_networking vm_networking_type vm_no_output_vm
+    vm_type vm_vcpus vm_vnc want_ads want_graceful_removal want_io_proxy want_job_networking when_to_transfer_output
+    x509userproxy xen_initrd xen_kernel xen_kernel_params xen_root
     """.split()  # noqa: SIM905  a table of words reads better than a list of strings
 )
 
@@ -75,6 +75,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "periodichold": "periodic_hold",
     "periodicrelease": "periodic_release",
     "periodicremove": "periodic_remove",
+    "preferences": "rank",
     "prio": "priority",
     "requestcpus": "request_cpus",
     "requestdisk": "request_disk",
@@ -98,6 +99,7 @@ ALIASES: Final[Mapping[str, str]] = {
 _FAMILIES: Final = re.compile(
     r"ec2_tag_\w+|ec2_parameter_\w+|cloud_label_\w+|transform_body_\w+|remote_\w+|\w+_container_port"
     r"|\w+_oauth_(?:permissions|resource)(?:_\w+)?"
+    r"|request_\w+|require_\w+"  # a resource that the executors name themselves
 )
 _LONGEST: Final = 40  # no command is longer; a longer name is not looked up for likeness
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -32,12 +33,33 @@ class Value:
 
     def at(self, offset: int) -> Place:
         """The place in the file of the character at `offset` of `text`."""
-        start, place = 0, self.place
-        for segment_start, segment_place in self.segments:
-            if segment_start > offset:
-                break
-            start, place = segment_start, segment_place
+        before = bisect_right(self.segments, offset, key=_start)
+        start, place = self.segments[before - 1] if before else (0, self.place)
         return Place(place.file, place.line, place.column + offset - start)
+
+    def part(self, start: int, end: int | None = None) -> Value:
+        """The characters from `start` to `end`, at their places."""
+        end = len(self.text) if end is None else end
+        if len(self.segments) < 2:
+            return Value(self.text[start:end], self.at(start))
+        first, last = (bisect_right(self.segments, offset, key=_start) for offset in (start, end - 1))
+        later = tuple((offset - start, place) for offset, place in self.segments[first:last])
+        return Value(self.text[start:end], self.at(start), later)
+
+
+def _start(segment: tuple[int, Place]) -> int:
+    return segment[0]
+
+
+def joined(values: Sequence[Value], place: Place, between: str = "") -> Value:
+    """`values` one after another as one value that begins at `place`; each keeps its own places."""
+    segments: list[tuple[int, Place]] = []
+    size = 0
+    for value in values:
+        segments.append((size, value.place))
+        segments.extend((size + start, later) for start, later in value.segments)
+        size += len(value.text) + len(between)
+    return Value(between.join(v.text for v in values), place, tuple(segments))
 
 
 @dataclass(frozen=True)
@@ -80,17 +102,11 @@ class Findings:
         """True when no further finding is shown."""
         return len(self._kept) >= MAX_FINDINGS
 
-    def sorted(self) -> tuple[Finding, ...]:
-        """All kept findings in the order of the file."""
-        return tuple(sorted(self._kept, key=lambda f: (f.place.line, f.place.column)))
+    def sorted(self, first: str = "") -> tuple[Finding, ...]:
+        """All kept findings in the order of the file; those about file `first` before the others."""
+        return tuple(sorted(self._kept, key=lambda f: (f.place.file != first, f.place)))
 
 
 def short(text: str, limit: int = 60) -> str:
     """`text` quoted for a message; cut in the middle when it is long, so that a path keeps its name."""
     return repr(text if len(text) <= limit else text[: limit // 3] + "…" + text[1 - limit + limit // 3 :])
-
-
-def not_yet(findings: Findings, place: Place, construct: str, hint: str = "") -> None:
-    """The error for a construct of the language that the parser does not read yet."""
-    hint = hint or "write it out by hand, or use condor_submit on the access point"
-    findings.add(place, "error", "not-yet", f"{construct}: this version of swarmhpc does not read it yet", hint)

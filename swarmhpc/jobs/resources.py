@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from swarmhpc.jobs.findings import short
+from swarmhpc.jobs.requirements import ClassAds, SlotAd
 from swarmhpc.units import format_mib, mib, parse_size_bytes
 
 _KIB: Final = 1024
@@ -20,29 +21,36 @@ _IMAGE: Final = re.compile(
 )
 _LONGEST_IMAGE: Final = 512  # characters; docker's limit for a name is 255, then come tag and digest
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_EXPRESSION: Final = re.compile(r"[A-Za-z_]\w*\s*\(|[*/<>?]|\b(MY|TARGET)\.|\$\$")
+_EXPRESSION: Final = re.compile(r"[A-Za-z_]\w*+\s*+\(|[*/<>?]|\b(MY|TARGET)\.|\$\$|[\w)]\s++[+-]\s++[\w(]")
 
 
 @dataclass(frozen=True)
 class ClassSize:
-    """The size of one executor of a class. `disk_kib` None: not known."""
+    """The size of one executor of a class. `disk_kib` None: not known. `others`: custom resources, lower case."""
 
     name: str
     cpus: int
     memory_mib: int
     disk_kib: int | None = None
     gpus: int = 0
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the pool can run, and what a job gets that does not say."""
+    """What the pool can run, and what a job gets that does not say.
+
+    With `slots` and `classads` requirements are evaluated; `adapt`: what can never match is dropped from them.
+    """
 
     classes: tuple[ClassSize, ...]
     allow_host_network: bool = False
     default_cpus: int = 1
     default_memory_mib: int = 128
     default_disk_kib: int | None = None  # None: HTCondor's own rule, the size of the inputs
+    slots: tuple[SlotAd, ...] = field(default=(), repr=False)
+    classads: ClassAds | None = field(default=None, repr=False)
+    adapt: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,12 +122,12 @@ def too_large(asked: Mapping[str, int], classes: tuple[ClassSize, ...]) -> list[
 
 def image_problem(name: str) -> tuple[str, str, str] | None:
     """(code, message, hint) when `name`, without ``docker://``, is no docker image; else None."""
-    if re.search(r"\.(sif|simg|img|sqfs)$", name) or name.startswith(("/", "./", "../")):
+    if re.search(r"\.(sif|simg|img|sqfs)$", name) or name.startswith(("/", "./", "../")) or name.endswith("/"):
         message = f"{short(name)} is an Apptainer image or an unpacked one; executors run docker images only"
-        return "image-form", message, "name the docker image it was made from"
+        return "image-form", message, "name the docker image that it was made from: docker_image = name:tag"
     if scheme := _SCHEME.match(name):
         message = f"images from {short(scheme[0])[1:-1]} cannot be run here; executors run docker images only"
-        return "image-form", message, "name an image of a docker registry"
+        return "image-form", message, "push it to a docker registry and write docker_image = registry/name:tag"
     if len(name) > _LONGEST_IMAGE or not _IMAGE.fullmatch(name):
         lower = len(name) <= _LONGEST_IMAGE and _IMAGE.fullmatch(name.lower())
         return (

@@ -11,34 +11,52 @@ from typing import Final
 # Passed on as they are: they mean the same in a remote, spooled pool.
 PASSED: Final = frozenset(
     """
-    allow_arguments_v1 allow_environment_v1 allowed_execute_duration allowed_job_duration arguments batch_name
+    allow_arguments_v1 allow_environment_v1 allowed_execute_duration allowed_job_duration batch_name
     checkpoint_exit_code concurrency_limits concurrency_limits_expr core_size cron_day_of_month cron_day_of_week
     cron_hour cron_minute cron_month cron_prep_time cron_window deferral_prep_time deferral_time deferral_window
-    description docker_override_entrypoint docker_pull_policy environment erase_output_and_error_on_restart
+    description docker_override_entrypoint docker_pull_policy erase_output_and_error_on_restart
     exit_requirements hold hold_kill_sig image_size job_ad_information_attrs job_lease_duration job_machine_attrs
     job_machine_attrs_history_length job_max_vacate_time keep_claim_idle kill_sig kill_sig_timeout log_xml
     max_job_retirement_time max_retries max_transfer_input_mb max_transfer_output_mb next_job_start_delay noop_job
     noop_job_exit_code noop_job_exit_signal on_exit_hold on_exit_hold_reason on_exit_hold_subcode on_exit_remove
     periodic_hold periodic_hold_reason periodic_hold_subcode periodic_release periodic_remove periodic_vacate
-    preserve_relative_paths priority rank remove_kill_sig requirements retry_until skip_if_dataflow
+    preserve_relative_paths priority rank remove_kill_sig requirements retry_request_disk
+    retry_request_memory retry_request_memory_increase retry_request_memory_max retry_until skip_if_dataflow
     submit_event_notes submit_event_user_notes success_exit_code transfer_checkpoint_files transfer_error
-    transfer_output transfer_output_files transfer_output_remaps ulog_execute_attrs want_graceful_removal
+    transfer_input transfer_output ulog_execute_attrs want_graceful_removal
     """.split()  # noqa: SIM905  a table of words reads better than a list of strings
 )
 
-# Handled by translate.py itself.
-HANDLED: Final = frozenset(
+# Passed on, and read by HTCondor as a boolean: true, false, a number or an expression, not yes or no.
+BOOLEANS: Final = frozenset(
     """
-    container_image docker_image docker_network_type error executable getenv initialdir input log output
-    request_cpus request_disk request_gpus request_memory should_transfer_files stream_error stream_input
-    stream_output transfer_executable transfer_input_files universe when_to_transfer_output
+    allow_arguments_v1 allow_environment_v1 docker_override_entrypoint erase_output_and_error_on_restart hold log_xml
+    preserve_relative_paths skip_if_dataflow transfer_error transfer_input transfer_output
+    """.split()  # noqa: SIM905
+)
+# Passed on, and read by HTCondor as a whole number or an expression that is one.
+INTEGERS: Final = frozenset(
+    """
+    checkpoint_exit_code core_size cron_prep_time cron_window deferral_prep_time deferral_time deferral_window
+    image_size job_machine_attrs_history_length kill_sig_timeout max_retries priority success_exit_code
+    """.split()  # noqa: SIM905
+)
+SIGNALS: Final = ("hold_kill_sig", "kill_sig", "remove_kill_sig")
+
+# Passed on, and read by HTCondor as a ClassAd expression.
+EXPRESSIONS: Final = frozenset(
+    """
+    allowed_execute_duration allowed_job_duration concurrency_limits_expr exit_requirements job_lease_duration
+    job_max_vacate_time keep_claim_idle max_job_retirement_time max_transfer_input_mb max_transfer_output_mb
+    next_job_start_delay noop_job noop_job_exit_code noop_job_exit_signal on_exit_hold on_exit_hold_reason
+    on_exit_hold_subcode on_exit_remove periodic_hold periodic_hold_reason periodic_hold_subcode periodic_release
+    periodic_remove periodic_vacate rank retry_until want_graceful_removal
     """.split()  # noqa: SIM905
 )
 
 # Left out with a note: the job runs the same without them.
 DROPPED: Final[Mapping[str, str]] = {
     **dict.fromkeys(["notify_user", "email_attributes", "notification"], "the pool sends no mail"),
-    **dict.fromkeys(["max_materialize", "max_idle"], "all jobs are put into the queue at once"),
     **dict.fromkeys(
         ["accounting_group", "accounting_group_user", "nice_user"], "each person is accounted for by token"
     ),
@@ -49,7 +67,7 @@ DROPPED: Final[Mapping[str, str]] = {
         "every transfer in this pool is encrypted",
     ),
     **dict.fromkeys(["buffer_files", "buffer_size", "buffer_block_size", "compress_files", "append_files"], "obsolete"),
-    **dict.fromkeys(["fetch_files", "local_files", "file_remaps", "preferences", "disk_usage"], "obsolete"),
+    **dict.fromkeys(["fetch_files", "local_files", "file_remaps", "disk_usage"], "obsolete"),
     **dict.fromkeys(
         ["dagman_job_id", "dagman_log", "batch_id", "jobset", "match_list_length"], "not for people to set"
     ),
@@ -73,16 +91,10 @@ MISSING: Final[Mapping[str, str]] = {
 }
 
 _CLOUD = "it belongs to the grid universe, and this pool runs jobs on its own executors only"
-_GPUS = "no executor class of this pool has GPUs"
 # Refused: the job would mean something else without them, or they would open the pool.
 REFUSED: Final[Mapping[str, str]] = {
-    **dict.fromkeys(["require_gpus", "cuda_version"], _GPUS),
-    **dict.fromkeys([f"gpus_{w}" for w in ("minimum_memory", "minimum_capability", "minimum_runtime")], _GPUS),
-    "gpus_maximum_capability": _GPUS,
     **dict.fromkeys(["container_service_names"], "this pool publishes no ports of jobs"),
     "transfer_plugins": "it would run a program of yours outside of the job",
-    "shell": "this version of swarmhpc does not read it yet; write executable = /bin/sh",
-    "arguments2": "this version of swarmhpc does not read it yet; write arguments",
     "encrypt_execute_directory": "executors cannot encrypt scratch directories",
     "mount_under_scratch": "executors cannot mount over system directories",
     "container_target_dir": "the scratch directory's place is the executor's to choose",
@@ -92,7 +104,6 @@ REFUSED: Final[Mapping[str, str]] = {
     "checkpoint_destination": "checkpoints stay in the pool",
     "public_input_files": "this pool has no web server for inputs; use transfer_input_files",
     **dict.fromkeys(["machine_count", "node_count"], "it belongs to the parallel universe: every job is one machine's"),
-    **dict.fromkeys(["retry_request_memory", "retry_request_memory_increase", "retry_request_memory_max"], "not yet"),
 }
 REFUSED_PREFIXES: Final[Mapping[str, str]] = {
     **dict.fromkeys(["ec2_", "gce_", "azure_", "aws_", "s3_", "gs_", "arc_", "batch_", "cloud_", "grid_"], _CLOUD),
@@ -127,6 +138,7 @@ TRUSTED_ATTRIBUTES: Final = frozenset(
     wantioproxy wantjobnetworking wantsandboximage wantsif whentotransferoutput x509userproxy
     """.split()  # noqa: SIM905
 )
+HARMLESS_ATTRIBUTES: Final = frozenset({"spoolonevict"})  # in spite of their beginning
 TRUSTED_PREFIXES: Final = (
     "docker", "container", "wantdocker", "wantcontainer", "swarmhpc", "submit_", "stagein",
     "stageout", "spool", "oauth",

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 
+from swarmhpc.adapters import expressions
 from swarmhpc.adapters.condor import Pool
 from swarmhpc.errors import PoolError, UsageError
 from swarmhpc.jobs.description import parse
 from swarmhpc.jobs.findings import Finding
-from swarmhpc.jobs.translate import ClassSize, JobFiles, Limits, SubmitSide, Translation, flat_text, translate, variable
+from swarmhpc.jobs.machine import sources
+from swarmhpc.jobs.requirements import SlotAd
+from swarmhpc.jobs.resources import ClassSize, Limits
+from swarmhpc.jobs.rule import SubmitSide
+from swarmhpc.jobs.translate import Cluster, Translation, flat_text, translate, variable
 
-_MAX_BYTES = 64 * 2**20
+_MAX_BYTES: Final = 64 * 2**20
+_COUNTED: Final = 100_000  # entries of a directory, after which counting ends
 
 
 class DescriptionError(UsageError):
-    """A submit description with mistakes; `findings` has all of them."""
+    """A submit description with mistakes; `findings` has all of them, which the message only counts."""
 
     def __init__(self, file: str, findings: Sequence[Finding]) -> None:
-        errors = [f for f in findings if f.severity == "error"]
-        lines = [line(f) for f in errors]
-        super().__init__(f"{file}: {len(errors)} {'mistakes' if len(errors) > 1 else 'mistake'}\n" + "\n".join(lines))
+        errors = sum(f.severity == "error" for f in findings)
+        super().__init__(f"{file}: {errors} {'mistakes' if errors > 1 else 'mistake'}", hint=f"swarmhpc check {file}")
         self.findings = tuple(findings)
 
 
@@ -33,7 +41,6 @@ class Submitted:
 
     cluster: int
     jobs: int
-    files: tuple[JobFiles, ...]
 
 
 def line(f: Finding) -> str:
@@ -54,40 +61,83 @@ def read(path: Path) -> str:
         raise UsageError(f"{path}: can't be read ({e.strerror})", hint=f"ls -l {path}") from e
     if data is None:
         raise UsageError(f"{path}: is larger than {_MAX_BYTES // 2**20} MiB; wanted a submit description")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as e:
-        where = data[: e.start].count(b"\n") + 1
-        raise UsageError(f"{path}:{where}: is not UTF-8 text; wanted a submit description", hint=f"file {path}") from e
+    return decoded(data)
+
+
+def decoded(data: bytes) -> str:
+    """The text of a submit description. What is no UTF-8 is reported by the parser, at its place."""
+    return data.decode(errors="surrogateescape")
+
+
+def submit_side(cwd: Path) -> SubmitSide:
+    """This machine's files, as the translation asks about them."""
+    return SubmitSide(PurePosixPath(cwd), PurePosixPath(Path.home()), os.path.exists, directory_size, _parses)
+
+
+def _parses(text: str) -> bool:
+    return len(text) > expressions.LONGEST or expressions.ClassAds().parses(text)
+
+
+def directory_size(path: PurePosixPath) -> tuple[int, int] | None:
+    """(files, bytes) below a directory; None for anything else. After 100,000 entries it stops counting."""
+    if not Path(path).is_dir():
+        return None
+    files = size_bytes = seen = 0
+    for folder, folders, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size_bytes += (Path(folder) / name).lstat().st_size
+                files += 1
+        seen += len(names) + len(folders)
+        if seen > _COUNTED:
+            break
+    return files, size_bytes
 
 
 NO_POOL = Limits(classes=(), allow_host_network=True)
 """Leaves out what only a pool can judge."""
 
 
-def prepare(path: Path, *, cwd: Path, limits: Limits) -> Translation:
+def prepare(
+    path: Path,
+    *,
+    cwd: Path,
+    limits: Limits,
+    overrides: Sequence[str] = (),
+    append: Sequence[str] = (),
+    allow_commands: bool = False,
+) -> Translation:
     """Parses and translates. Contacts nobody. Raises DescriptionError with every mistake."""
-    description = parse(read(path), file=str(path))
-    side = SubmitSide(PurePosixPath(cwd), PurePosixPath(Path.home()), lambda p: Path(p).exists())
-    translation = translate(description, limits=limits, side=side)
+    machine = sources(path, cwd, run=allow_commands)
+    description = parse(read(path), file=str(path), sources=machine, overrides=overrides, append=append)
+    translation = translate(description, limits=limits, side=submit_side(cwd))
     if any(f.severity == "error" for f in translation.findings):
         raise DescriptionError(str(path), translation.findings)
     return translation
 
 
 def limits_of(pool: Pool) -> Limits:
-    """The pool's classes, also those of which no executor runs just now. Host networking is the access point's to
-    refuse. Raises PoolError."""
+    """The pool's classes and slots, also of classes of which no executor runs just now. Host networking is the access
+    point's to refuse. Raises PoolError."""
     sizes = {name: ClassSize(name, cpus, memory_mib, gpus=gpus) for name, cpus, memory_mib, gpus in pool.classes()}
     if not sizes:  # a central manager that has just begun
         for s in pool.slots():
             if s.partitionable and s.class_name:
                 sizes[s.class_name] = ClassSize(s.class_name, s.total_cpus, s.total_memory_mib)
-    return Limits(classes=tuple(sizes.values()), allow_host_network=True)
+    slots = [SlotAd(class_name, text) for class_name, text in pool.slot_texts()]
+    like = slots[0].text if slots else None
+    for size in sizes.values():
+        if not any(slot.class_name == size.name for slot in slots):
+            counted = {"GPUs": size.gpus} if size.gpus else {}
+            text, unknown = expressions.model_slot(
+                like, pool=pool.pool, class_name=size.name, cpus=size.cpus, memory_mib=size.memory_mib, counted=counted
+            )
+            slots.append(SlotAd(size.name, text, unknown))
+    return Limits(tuple(sizes.values()), allow_host_network=True, slots=tuple(slots), classads=expressions.ClassAds())
 
 
-def submit(pool: Pool, translation: Translation) -> Submitted:
-    """Puts the jobs into the queue: all of them or none.
+def submit(pool: Pool, translation: Translation) -> tuple[Submitted, ...]:
+    """Puts the jobs into the queue: all of them or none. Rows are made one after the other, never all at once.
 
     The first and the last column of the item rows are quoted strings: the bindings (25.14.1) take a row that begins
     with `#` or `)` for the end of the items, and one that ends with a backslash for a continued line.
@@ -96,81 +146,87 @@ def submit(pool: Pool, translation: Translation) -> Submitted:
     queue. Spooling would hold them for the second that the schedd sleeps after every transfer (25.14, schedd.cpp,
     spoolJobFilesWorkerThread); their results come back the same way.
     """
-    if _nothing_travels(translation):
-        cluster = pool.submit(_direct(translation), count=1, rows=_direct_rows(translation), spool=False)
-    else:
-        rows = [
-            {
-                "swarmhpc_out": _quoted(files.output or ""),
-                **{variable(n): v for n, v in zip(translation.varying, row, strict=True)},
-                "swarmhpc_err": _quoted(files.error or ""),
-            }
-            for row, files in zip(translation.rows, translation.jobs, strict=True)
-        ]
-        cluster = pool.submit(flat_text(translation) + _PATHS, count=1, rows=rows, spool=True)
-    return Submitted(cluster, len(translation.jobs), translation.jobs)
+    done: list[Submitted] = []
+    try:
+        for cluster in translation.clusters:
+            if cluster.travels:
+                names = ("swarmhpc_out", *map(variable, cluster.varying), "swarmhpc_err")
+                rows = _spooled_rows(cluster)
+                number = pool.submit(flat_text(cluster) + _PATHS, names=names, rows=rows, spool=True)
+            else:
+                names, rows = _direct_names(cluster), _direct_rows(cluster)
+                number = pool.submit(_direct(cluster), names=names, rows=rows, spool=False)
+            done.append(Submitted(number, cluster.count))
+    except BaseException:
+        for earlier in done:
+            with contextlib.suppress(PoolError):
+                pool.remove(f"ClusterId == {earlier.cluster}", "the rest of the description could not be submitted")
+        raise
+    return tuple(done)
 
 
 _PATHS = "MY.SwarmHpcOutput = $(swarmhpc_out)\nMY.SwarmHpcError = $(swarmhpc_err)\n"
 _FILE_COMMANDS = ("output", "error", "log", "transfer_output_remaps", "initialdir", "leave_in_queue")
 
 
-def _nothing_travels(t: Translation) -> bool:
-    plain = all(
-        not files.inputs and not any(c in (path or "") for c in ";=\\\n" for path in (files.output, files.error))
-        for files in t.jobs
-    )
-    remaps = "transfer_output_remaps" in t.common or "transfer_output_remaps" in t.varying
-    carries = t.common.get("transfer_executable", "true").lower() != "false" and "executable" in {*t.common, *t.varying}
-    same_folder = "initialdir" in t.common
-    return plain and not remaps and not carries and same_folder
+def _spooled_rows(cluster: Cluster) -> Iterator[Sequence[str]]:
+    for row, files in cluster.rows():
+        yield _quoted(files.output or ""), *row, _quoted(files.error or "")
 
 
-def _direct(t: Translation) -> str:
+def _writes(cluster: Cluster, name: str) -> bool:
+    return name in cluster.varying or cluster.common.get(name, "/dev/null") not in ("", "/dev/null")
+
+
+def _direct(cluster: Cluster) -> str:
     """The flat text plus what the schedd would write into the ad of a spooled job (seen in 25.14; tested)."""
-    common = {k: v for k, v in t.common.items() if k not in _FILE_COMMANDS}
-    varying = [(n, i) for i, n in enumerate(t.varying) if n not in _FILE_COMMANDS]
-    kept = Translation(
-        common, tuple(n for n, _ in varying), tuple(tuple(r[i] for _, i in varying) for r in t.rows), t.jobs, ()
-    )
     now = int(time.time())
-    lines = [
-        flat_text(kept).rstrip("\n"),
+    lines = [f"{name} = {value}" for name, value in cluster.common.items() if name not in _FILE_COMMANDS]
+    lines += [f"{name} = $({variable(name)})" for name in cluster.varying if name not in _FILE_COMMANDS]
+    lines += [
         # The spool directory as HTCondor names it (25.14, src/condor_utils/spooled_job_files.cpp).
         "swarmhpc_c = $(ClusterId) % 10000",
         "swarmhpc_p = $(ProcId) % 10000",
         'MY.Iwd = "/var/spool/condor/$INT(swarmhpc_c)/$INT(swarmhpc_p)/cluster$(ClusterId).proc$(ProcId).subproc0"',
         f"MY.StageInStart = {now}",
         f"MY.StageInFinish = {now - 1}",
-        f"MY.SUBMIT_Iwd = {_quoted(t.common['initialdir'])}",
+        f"MY.SUBMIT_Iwd = {_quoted(cluster.common['initialdir'])}",
         "MY.SUBMIT_TransferOutputRemaps = $(swarmhpc_remaps)",
         # What `condor_submit -spool` sets: stay until fetched, ten days at most.
         "leave_in_queue = JobStatus == 4 && (time() - (CompletionDate ?: time())) < 864000"
         " && (StageOutFinish ?: 0) < EnteredCurrentStatus",
     ]
-    if any(files.output for files in t.jobs):
+    if _writes(cluster, "output"):
         lines.append("output = _condor_stdout")
-    if any(files.error for files in t.jobs):
+    if _writes(cluster, "error"):
         lines.append("error = _condor_stderr")
-    if any(files.log for files in t.jobs):
+    if _writes(cluster, "log"):
         lines += ["MY.UserLog = $(swarmhpc_log)", "MY.SUBMIT_UserLog = $(swarmhpc_submit_log)"]
+    if cluster.max_materialize is not None:
+        lines.append(f"max_materialize = {cluster.max_materialize}")
+    if cluster.max_idle is not None:
+        lines.append(f"max_idle = {cluster.max_idle}")
     return "\n".join(lines) + "\n" + _PATHS
 
 
-def _direct_rows(t: Translation) -> list[Mapping[str, str]]:
-    rows: list[Mapping[str, str]] = []
-    for row, files in zip(t.rows, t.jobs, strict=True):
+def _direct_names(cluster: Cluster) -> tuple[str, ...]:
+    log = ("swarmhpc_log", "swarmhpc_submit_log") if _writes(cluster, "log") else ()
+    kept = (variable(n) for n in cluster.varying if n not in _FILE_COMMANDS)
+    return ("swarmhpc_remaps", *kept, "swarmhpc_out", *log, "swarmhpc_err")
+
+
+def _direct_rows(cluster: Cluster) -> Iterator[Sequence[str]]:
+    kept = [i for i, name in enumerate(cluster.varying) if name not in _FILE_COMMANDS]
+    has_log = _writes(cluster, "log")
+    for row, files in cluster.rows():
         remaps = [f"_condor_stdout={files.output}"] if files.output else []
         remaps += [f"_condor_stderr={files.error}"] if files.error else []
-        values = {"swarmhpc_remaps": _quoted(";".join(remaps))}
-        values.update({variable(n): v for n, v in zip(t.varying, row, strict=True) if n not in _FILE_COMMANDS})
-        values["swarmhpc_out"] = _quoted(files.output or "")
-        values["swarmhpc_err"] = _quoted(files.error or "")
-        if files.log:
-            values["swarmhpc_log"] = _quoted(PurePosixPath(files.log).name)
-            values["swarmhpc_submit_log"] = _quoted(files.log)
-        rows.append(values)
-    return rows
+        values = [_quoted(";".join(remaps)), *[row[i] for i in kept], _quoted(files.output or "")]
+        if has_log:
+            log = files.log
+            values += [_quoted(PurePosixPath(log).name), _quoted(log)] if log else ["undefined", "undefined"]
+        values.append(_quoted(files.error or ""))
+        yield values
 
 
 def _quoted(text: str) -> str:

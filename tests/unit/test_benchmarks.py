@@ -80,5 +80,5 @@ def test_only_the_rows_without_output_files_declare_that_there_are_none(
 ) -> None:
     for what, text in descriptions.items():
         (tmp_path / "job.sub").write_text(text)
-        flat = flat_text(prepare(tmp_path / "job.sub", cwd=tmp_path, limits=NO_POOL))
+        flat = flat_text(prepare(tmp_path / "job.sub", cwd=tmp_path, limits=NO_POOL).clusters[0])
         assert ('transfer_output_files = ""\n' in flat) == ("no output files" in what)

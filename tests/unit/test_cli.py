@@ -17,7 +17,7 @@ from swarmhpc.errors import SwarmHpcError, UsageError
 TOP = Path(__file__).resolve().parents[2]
 COMMANDS = {
     *("up", "down", "status", "scale", "autoscale", "doctor", "render"),
-    *("submit", "q", "wait", "fetch", "rm"),
+    *("check", "translate", "submit", "q", "wait", "fetch", "rm"),
     *("init", "node", "login", "token", "images"),
 }
 

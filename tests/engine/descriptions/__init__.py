@@ -1,0 +1,1 @@
+"""Descriptions that are run on a real pool, and what each has to bring back."""
