@@ -22,6 +22,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.message import Message
 from typing import IO, Final
 
 from swarmhpc.errors import SwarmHpcError
@@ -99,7 +100,7 @@ def digest(name: str, *, timeout_s: float = 5) -> str:
     def ask() -> None:
         try:
             outcome.append(_asked(name, asked, time.monotonic() + timeout_s))
-        except BaseException as e:  # it is raised again, in the thread that waits
+        except BaseException as e:  # noqa: BLE001 (raised again in the thread that waits)
             outcome.append(e)
 
     # A name server that is silent cannot be given up from inside: the thread that waits for it is left behind.
@@ -168,7 +169,7 @@ def _asked(name: str, asked: Reference, ends: float) -> str:
 
 def _head(
     opener: urllib.request.OpenerDirector, asked: Reference, ends: float, token: str | None
-) -> tuple[int, http.client.HTTPMessage]:
+) -> tuple[int, Message]:
     request = urllib.request.Request(asked.url, method="HEAD", headers={"Accept": _ACCEPT, "User-Agent": "swarmhpc"})
     if token is not None:
         request.add_unredirected_header("Authorization", f"Bearer {token}")
@@ -176,13 +177,11 @@ def _head(
         with opener.open(request, timeout=_left(ends)) as answer:
             return answer.status, answer.headers
     except urllib.error.HTTPError as e:
-        with e:
-            return e.code, e.headers
+        e.close()
+        return e.code, e.headers
 
 
-def _token(
-    opener: urllib.request.OpenerDirector, name: str, asked: Reference, headers: http.client.HTTPMessage, ends: float
-) -> str:
+def _token(opener: urllib.request.OpenerDirector, name: str, asked: Reference, headers: Message, ends: float) -> str:
     """The token that everybody may have, from where the registry says."""
     challenge = next((c for c in headers.get_all("WWW-Authenticate", []) if c.lower().startswith("bearer ")), "")
     given = {key.lower(): value for key, value in _PARAMETER.findall(challenge)}
@@ -200,17 +199,16 @@ def _token(
         with opener.open(request, timeout=_left(ends)) as answer:
             data = answer.read(_MAX_TOKEN_BYTES + 1)
     except urllib.error.HTTPError as e:
-        with e:
-            login = e.code in (400, 401, 403)
-            what = "wants a login" if login else f"gives no token (status {e.code})"
-            raise RegistryError(f"{name}: registry {asked.registry} {what}") from e
+        e.close()
+        what = "wants a login" if e.code in (400, 401, 403) else f"gives no token (status {e.code})"
+        raise RegistryError(f"{name}: registry {asked.registry} {what}") from e
     try:
         answered = json.loads(data) if len(data) <= _MAX_TOKEN_BYTES else None
     except (ValueError, RecursionError):
         answered = None
     token = (answered.get("token") or answered.get("access_token")) if isinstance(answered, dict) else None
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-        raise RegistryError(f"{name}: the token service of registry {asked.registry} answers without a token")
+        raise RegistryError(f"{name}: registry {asked.registry} has a token service that answers without a token")
     return token
 
 
@@ -231,11 +229,15 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         msg: str,
         headers: http.client.HTTPMessage,
         newurl: str,
-    ) -> urllib.request.Request:
+    ) -> urllib.request.Request | None:
         """The request that follows. The token goes along to the same host only."""
+        fp.close()  # urllib would read all of its body
         if not _is_allowed(newurl, loopback=self.loopback):
             raise urllib.error.URLError(f"it leads to {_words(newurl)}; wanted https")
-        following = urllib.request.Request(newurl, headers=dict(req.headers), method=req.get_method())
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is None:
+            return None
+        following.method = req.get_method()
         token = req.unredirected_hdrs.get("Authorization")
         if token and (following.type, following.host) == (req.type, req.host):
             following.add_unredirected_header("Authorization", token)

@@ -46,12 +46,17 @@ def submit(
     append: check.Append = None,
     allow_commands: check.AllowCommands = False,
     adapt: check.Adapt = False,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Ask the registry once what each image's tag is now: one image for all jobs.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the jobs and fetch their results.")] = False,
     json: Json = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted; submit nothing.")] = False,
     timeout_s: Timeout = None,
 ) -> None:
     """Submit the jobs of an HTCondor submit description."""
+    from swarmhpc.adapters import registry
+    from swarmhpc.jobs import images
     from swarmhpc.jobs import submit as wing
 
     given = check.read_one([file, *(overrides or ())], append, allow_commands=allow_commands)
@@ -64,6 +69,8 @@ def submit(
         raise
     translation = check.judge(given, limits, adapt=adapt)
     _show(given, translation, json=json)
+    translation, pinned = images.pinned(translation, registry.resolver(), asked=pin)
+    findings.show(pinned, given.texts, output.err)
     if dry_run:
         check.print_flat(translation)
         return

@@ -23,16 +23,16 @@ MAX_NAMES: Final = 20  # different names that are looked up; more are left as th
 
 @dataclass(frozen=True)
 class _Pinned(Cluster):
-    """A cluster some of whose jobs run other images than its parts say."""
+    """A cluster whose jobs differ in their images, some of which are other ones than its parts say."""
 
     pins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self) -> Iterator[tuple[tuple[str, ...], JobFiles]]:
         """As the cluster's, with each name replaced by its pinned one."""
-        at = self.varying.index(IMAGE) if IMAGE in self.varying else None
+        at = self.varying.index(IMAGE)
         for cells, files in super().rows():
-            pin = None if at is None else self.pins.get(cells[at])
-            yield (cells if at is None or pin is None else (*cells[:at], pin, *cells[at + 1 :])), files
+            pin = self.pins.get(cells[at])
+            yield (cells if pin is None else (*cells[:at], pin, *cells[at + 1 :])), files
 
 
 def pinned(
@@ -53,9 +53,7 @@ def pinned(
         for name in names:
             wanted.setdefault(name, place)
     if len(wanted) > MAX_NAMES:
-        message = (
-            f"the jobs name {len(wanted)} different images without a digest, more than {MAX_NAMES}: none is pinned"
-        )
+        message = f"none of {len(wanted)} different images is pinned; up to {MAX_NAMES} are looked up"
         return translation, (Finding(next(iter(wanted.values())), "note", "image-not-pinned", message),)
     pins: dict[str, str] = {}
     findings: list[Finding] = []
@@ -76,13 +74,13 @@ def pinned(
 
 
 def _names(cluster: Cluster) -> list[str]:
-    """The different image names without a digest, in order; what only HTCondor can fill in (``$``) is left out."""
+    """The different image names without a digest, in order."""
     if IMAGE in cluster.varying:
         at = cluster.varying.index(IMAGE)
         names = dict.fromkeys(cells[at] for cells, _ in cluster.rows())
     else:
         names = dict.fromkeys([cluster.common.get(IMAGE, "")])
-    return [n for n in names if n and "@" not in n and "$" not in n]
+    return [n for n in names if n and "@" not in n]
 
 
 def _place(translation: Translation, number: int) -> Place:
@@ -92,11 +90,11 @@ def _place(translation: Translation, number: int) -> Place:
 
 
 def _with(cluster: Cluster, pins: Mapping[str, str]) -> Cluster:
-    common = dict(cluster.common)
-    if common.get(IMAGE) in pins:
-        common[IMAGE] = pins[common[IMAGE]]
-    known = {f.name: getattr(cluster, f.name) for f in fields(Cluster) if f.init}
-    return _Pinned(**{**known, "common": common}, pins=pins)
+    if IMAGE in cluster.varying:
+        return _Pinned(**{f.name: getattr(cluster, f.name) for f in fields(Cluster)}, pins=pins)
+    if cluster.common.get(IMAGE) not in pins:
+        return cluster
+    return replace(cluster, common={**cluster.common, IMAGE: pins[cluster.common[IMAGE]]})
 
 
 def _line(line: Line, pins: Mapping[str, str]) -> Line:

@@ -61,7 +61,8 @@ def _docker_name(job: Job, command: str, written: str) -> None:
     if "@" not in name and tag in ("", "latest"):
         seen = "has no tag, which means :latest" if not tag else "is a tag that moves"
         message = f"{shown(name)[1:-1]} {seen}; another day it may be another image"
-        job.say(command, "note", "floating-image", message, "name a version, such as debian:12, or a digest")
+        hint = "name a version, such as debian:12, or submit with --pin"
+        job.say(command, "note", "floating-image", message, hint)
 
 
 def executable(job: Job) -> None:

@@ -21,7 +21,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from swarmhpc import context as contexts
-from swarmhpc.adapters import condor
+from swarmhpc.adapters import condor, registry
 from swarmhpc.cli import findings as cli
 from swarmhpc.cli.app import run
 from swarmhpc.errors import PoolUnreachableError
@@ -642,3 +642,22 @@ def test_submit_shows_warnings_and_notes_but_no_defaults(
     err = call("submit", "job.sub", "--dry-run", "--json")[2]
     assert "[set-twice]" in err
     assert "note:" not in err
+
+
+def test_submit_pins_images_where_it_is_asked_to_and_says_so(
+    folder: Path, lab: socket.socket, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def digest(name: str) -> str:
+        asked.append(name)
+        return "sha256:" + "a" * 64
+
+    monkeypatch.setattr(condor, "Pool", OneClass)
+    monkeypatch.setattr(registry, "resolver", lambda: digest)
+    write(folder, GOOD)
+    code, out, _err = call("submit", "job.sub", "--dry-run")
+    assert (code, asked, flat(out)["docker_image"][0]) == (0, [], "alpine:3")
+    code, out, err = call("submit", "job.sub", "--dry-run", "--pin")
+    assert (code, asked, flat(out)["docker_image"][0]) == (0, ["alpine:3"], f"alpine:3@sha256:{'a' * 64}")
+    assert "[image-pinned]" in err

@@ -54,7 +54,9 @@ create)
     exit 1
   fi
   echo c0ffee ;;
-inspect) cat "$FAKE_DIR/owner" 2>/dev/null || echo '[{}]' ;;
+inspect)
+  if [ "$3" = image ] && [ ! -e "$FAKE_DIR/here" ]; then echo "Error: No such image" >&2; exit 1; fi
+  cat "$FAKE_DIR/owner" 2>/dev/null || echo '[{}]' ;;
 rm) rm -f "$FAKE_DIR/owner"; echo "$3" ;;
 container|start|kill|pause|unpause|exec|info|images|tag|pull|version|-v|rmi) echo "fake $1" ;;
 *) echo "fake docker: unexpected: $*" >&2; exit 64 ;;
@@ -346,6 +348,16 @@ def test_prune_is_narrowed_to_this_executor(executor: Executor, argv: list[str])
 def test_what_htcondor_does_with_its_jobs_reaches_docker_unchanged(executor: Executor, argv: list[str]) -> None:
     ran = executor.docker(*argv)
     assert (ran.code, ran.calls) == (0, [argv])
+
+
+def test_an_image_with_a_digest_is_pulled_only_where_it_is_not_here(executor: Executor) -> None:
+    image = f"debian:13@sha256:{'a' * 64}"
+    look = ["inspect", "--type", "image", "--format", ".", image]
+    assert executor.docker("pull", image).calls == [look, ["pull", image]]
+    (executor.folder / "here").touch()
+    ran = executor.docker("pull", image)
+    assert (ran.code, ran.calls) == (0, [look])
+    assert executor.docker("pull", "debian:13").calls == [["pull", "debian:13"]]
 
 
 @pytest.mark.parametrize("verb", ["start", "rm", "kill", "pause", "unpause"])

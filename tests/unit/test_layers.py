@@ -34,6 +34,7 @@ _PARTS = (
         "files",
         "findings",
         "functions",
+        "images",
         "lines",
         "macro_findings",
         "macro_nodes",

@@ -279,12 +279,14 @@ QUEUES: Final = (
     ),
     Case(
         "conditions includes and blocks",
-        "size = 3\nlarge = $(size) > 2\ntwice = $(size) * 2\ninclude : common.inc\nif defined missing\n  arguments = wrong\nelif $EVAL(large)\n"
+        "size = 3\nlarge = $(size) > 2\ntwice = $(size) * 2\ninclude : common.inc\n"
+        "if defined missing\n  arguments = wrong\nelif $EVAL(large)\n"
         "  if version >= 8.9.1\n    arguments = $(from_include) $INT(twice) $REAL(twice,%.2f)\n  endif\nelse\n"
         "  arguments = small\nendif\noutput = out\nqueue\n",
         {"out": "included 3 6 6.00\n"},
         {
-            "common.inc": "container_image = debian\nexecutable = /bin/echo\nfrom_include @=end\nincluded $(size)\n@end\n"
+            "common.inc": "container_image = debian\nexecutable = /bin/echo\n"
+            "from_include @=end\nincluded $(size)\n@end\n",
         },
     ),
     Case(
