@@ -23,14 +23,13 @@ from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError
 
 STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring", 7: "suspended"}
 """JobStatus (HTCondor 25 manual, Job ClassAd Attributes) in our words."""
-_SPOOLING = 16
-"""HoldReasonCode of a job whose input files are still on their way (25 manual, HoldReasonCode 16)."""
+_SPOOLING = 16  # HoldReasonCode of a job whose input files are still on their way (25 manual, HoldReasonCode 16)
 
 _JOB_ATTRIBUTES = [
-    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "QDate", "JobStartDate",
-    "JobCurrentStartDate", "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode",
-    "HoldReasonSubCode", "RemoteHost", "LastRemoteHost", "MachineAttrSwarmHpcClass0",
-    "SwarmHpcOutput", "SwarmHpcError", "RequestMemory", "RequestCpus", "Cmd", "DockerImage",
+    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "QDate", "JobStartDate", "JobCurrentStartDate",
+    "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode", "RemoteHost", "LastRemoteHost", "Cmd",
+    "MachineAttrSwarmHpcClass0", "SwarmHpcOutput", "SwarmHpcError", "DockerImage", "TotalSubmitProcs",
+    _NEXT := "JobMaterializeNextProcId",  # only where jobs are made late
 ]  # fmt: skip
 
 
@@ -54,8 +53,7 @@ class Slot:
     activity_age_s: int
     resources: Mapping[str, int] = field(default_factory=dict)
     """GPUs and others that were asked for, as far as nothing has claimed them; by lower-case name."""
-    idle_for_s: int = 0
-    """Of a partitionable slot: since when no job has been on its executor."""
+    idle_for_s: int = 0  # of a partitionable slot: since when no job has been on its executor
 
     @property
     def is_claimed(self) -> bool:
@@ -84,6 +82,7 @@ class Job:
     error: str
     command: str
     image: str
+    unmade: int = 0  # jobs of its cluster that are not in the queue yet (late materialisation)
 
     @property
     def id(self) -> str:
@@ -397,4 +396,5 @@ def _job(a: Mapping[str, Any]) -> Job:
         error=str(a.get("SwarmHpcError", "")),
         command=str(a.get("Cmd", "")),
         image=str(a.get("DockerImage", "")),
+        unmade=int(a["TotalSubmitProcs"]) - int(a[_NEXT]) if _NEXT in a else 0,
     )

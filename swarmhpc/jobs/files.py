@@ -23,6 +23,7 @@ _SECRET: Final = re.compile(
 _REMEMBERED: Final = 1_000  # inputs that many jobs may share
 _YES: Final = ("YES", "TRUE", "ALWAYS")
 _NO: Final = ("NO", "FALSE", "NEVER")
+_BLANK: Final = re.compile(r"\s")
 _HARMLESS: Final = re.compile(r".*\.pub", re.IGNORECASE)  # the public half of a key
 _REMAP: Final = re.compile(r"((?:[^\\=;]++|\\.)*+)=((?:[^\\;]++|\\.)*+)(?:;|$)", re.DOTALL)
 
@@ -99,6 +100,11 @@ def input_files(job: Job) -> None:
             place = value.at(offset + len(raw[number]) - len(raw[number].lstrip()))
             offset += len(raw[number]) + 1
         if one and not _URL.match(one):
+            if _BLANK.search(one):
+                # FileTransfer::ExpandInputFileList splits the list at blanks, too (25.14, file_transfer.cpp).
+                message = f"{shown(one)} holds a blank, where HTCondor begins another name when the files travel"
+                hint = "write a comma between names; a file with a blank in its name: rename it, or send its directory"
+                job.say(place, "error", "blank-in-name", message, hint)
             sent.append(_sent(job, one, folder, place))
     job.inputs = tuple(sent)
     job.set("transfer_input_files", ", ".join([f.strip() for f in files if f.strip()]))

@@ -202,10 +202,9 @@ def _direct(cluster: Cluster) -> str:
         lines.append("error = _condor_stderr")
     if _writes(cluster, "log"):
         lines += ["MY.UserLog = $(swarmhpc_log)", "MY.SUBMIT_UserLog = $(swarmhpc_submit_log)"]
-    if cluster.max_materialize is not None:
-        lines.append(f"max_materialize = {cluster.max_materialize}")
-    if cluster.max_idle is not None:
-        lines.append(f"max_idle = {cluster.max_idle}")
+    asked = [n for n in (cluster.max_materialize, cluster.max_idle) if n is not None]
+    if asked:
+        lines.append(f"max_idle = {max(1, min(asked))}")  # and no max_materialize: see translate.py, _limit
     return "\n".join(lines) + "\n" + _PATHS
 
 

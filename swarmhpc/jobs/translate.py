@@ -184,7 +184,9 @@ def _limit(part: Part, name: str, travels: bool, findings: Findings) -> int | No
     """How many jobs HTCondor is to make at a time.
 
     Only where nothing travels: files are spooled for jobs that exist, and those of a factory do not yet (25.14,
-    python-bindings/htcondor2/schedd.cpp, _schedd_submit: a factory hands no job ads to the spooling).
+    python-bindings/htcondor2/schedd.cpp, _schedd_submit: a factory hands no job ads to the spooling). max_materialize
+    is submitted as max_idle: it counts all jobs in the queue (25.14, qmgmt.cpp, JobMaterializeTimerCallback), and here
+    those that have finished stay there until they are fetched, so that no more would ever be made.
     """
     text = part.texts.get(name, "")
     if not text.isdecimal():
@@ -193,6 +195,9 @@ def _limit(part: Part, name: str, travels: bool, findings: Findings) -> int | No
         message = f"{name} is left out: files travel with these jobs, so all of them are put into the queue at once"
         findings.add(part.world.values[name].place, "note", "left-out", message)
         return None
+    if name == "max_materialize":
+        message = "max_materialize limits the jobs that wait: finished ones stay in the queue until they are fetched"
+        findings.add(part.world.values[name].place, "note", "limits-waiting", message)
     return int(text)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from swarmhpc.adapters.condor import Job, Pool
@@ -28,7 +28,7 @@ class Outcome:
 def until_done(
     pool: Pool, constraint: str, *, on_change: Callable[[Outcome], None], timeout_s: float | None = None
 ) -> Outcome:
-    """Waits until every job has completed, is held, or has left the queue.
+    """Waits until every job, also one that is made late, has completed, is held, or has left the queue.
 
     A pool that does not answer for a while (the access point restarts) is waited for, two minutes long.
     """
@@ -53,17 +53,25 @@ def until_done(
         if state != shown:
             shown = state
             on_change(outcome)
-        if all(j.status in ("completed", "held") or i not in now for i, j in last.items()):
+        ended = all(j.status in ("completed", "held") or i not in now for i, j in last.items())
+        if ended and not _more_to_come(now.values()):
             return outcome
         waited = time.monotonic() - start
         if timeout_s is not None and waited > timeout_s:
             busy = [j.id for j in now.values() if j.status not in ("completed", "held")]
+            such = f", such as {busy[0]}" if busy else "; more are still to be made"
             raise WaitTimeoutError(
-                f"after {timeout_s:.0f} s {len(busy)} of {len(last)} jobs have not finished, such as {busy[0]}",
+                f"after {timeout_s:.0f} s {len(busy)} of {len(last)} jobs have not finished{such}",
                 hint="they go on in the pool; swarmhpc q shows them, swarmhpc wait waits again",
             )
         # A short job is worth looking for often; the thousandth look at a long one is not.
         time.sleep(min(0.05 + waited / 40, 1.0))
+
+
+def _more_to_come(jobs: Collection[Job]) -> bool:
+    """Whether the access point is about to make more jobs of a cluster. Held ones may be what it waits for."""
+    held = {j.cluster for j in jobs if j.status == "held"}
+    return any(j.unmade and j.cluster not in held for j in jobs)
 
 
 def fetch(pool: Pool, jobs: Sequence[Job]) -> list[Job]:

@@ -329,7 +329,6 @@ def test_prune_is_narrowed_to_this_executor(executor: Executor, argv: list[str])
 @pytest.mark.parametrize(
     "argv",
     [
-        ["start", "-a", NAME],
         ["rm", "-f", "-v", NAME],
         ["kill", "--signal=9", NAME],
         ["pause", NAME],
@@ -348,6 +347,12 @@ def test_prune_is_narrowed_to_this_executor(executor: Executor, argv: list[str])
 def test_what_htcondor_does_with_its_jobs_reaches_docker_unchanged(executor: Executor, argv: list[str]) -> None:
     ran = executor.docker(*argv)
     assert (ran.code, ran.calls) == (0, [argv])
+
+
+def test_a_job_reads_its_standard_input(executor: Executor) -> None:
+    assert "--interactive" in executor.create().calls[0]
+    ran = executor.docker("start", "-a", NAME)
+    assert (ran.code, ran.calls) == (0, [["start", "-i", "-a", NAME]])
 
 
 def test_an_image_with_a_digest_is_pulled_only_where_it_is_not_here(executor: Executor) -> None:
