@@ -73,7 +73,7 @@ def _cpus(text: str) -> int:
 
 # Plain numbers are MiB of memory and KiB of disk: manual, condor_submit, request_memory and request_disk.
 REQUESTS: Final[Mapping[str, Request]] = {
-    "request_cpus": Request("1 or more", "2", "", _cpus, lambda n: f"{n} CPUs", lambda c: c.cpus),
+    "request_cpus": Request("1 or more", "2", "", _cpus, lambda n: f"{n} CPU{'' if n == 1 else 's'}", lambda c: c.cpus),
     "request_memory": Request(
         "a size such as 512M or 2GB",
         "2GB",
