@@ -23,7 +23,6 @@ _SECRET: Final = re.compile(
 _REMEMBERED: Final = 1_000  # inputs that many jobs may share
 _YES: Final = ("YES", "TRUE", "ALWAYS")
 _NO: Final = ("NO", "FALSE", "NEVER")
-_BLANK: Final = re.compile(r"\s")
 _HARMLESS: Final = re.compile(r".*\.pub", re.IGNORECASE)  # the public half of a key
 _REMAP: Final = re.compile(r"((?:[^\\=;]++|\\.)*+)=((?:[^\\;]++|\\.)*+)(?:;|$)", re.DOTALL)
 
@@ -100,14 +99,24 @@ def input_files(job: Job) -> None:
             place = value.at(offset + len(raw[number]) - len(raw[number].lstrip()))
             offset += len(raw[number]) + 1
         if one and not _URL.match(one):
-            if _BLANK.search(one):
-                # FileTransfer::ExpandInputFileList splits the list at blanks, too (25.14, file_transfer.cpp).
-                message = f"{shown(one)} holds a blank, where HTCondor begins another name when the files travel"
-                hint = "write a comma between names; a file with a blank in its name: rename it, or send its directory"
-                job.say(place, "error", "blank-in-name", message, hint)
-            sent.append(_sent(job, one, folder, place))
+            sent += [_sent(job, name, folder, place) for name in _names(job, one, folder, place)]
     job.inputs = tuple(sent)
     job.set("transfer_input_files", ", ".join([f.strip() for f in files if f.strip()]))
+
+
+def _names(job: Job, one: str, folder: str, place: Place) -> list[str]:
+    """The names in what stands between two commas: HTCondor splits at blanks, too, when the files travel (25.14,
+    file_transfer.cpp, ExpandInputFileList)."""
+    names = one.split()
+    if len(names) < 2:
+        return [one]
+    if job.is_missing(absolute(one, folder)) or not any(job.is_missing(absolute(n, folder)) for n in names):
+        message = f"{shown(one)}: HTCondor reads {len(names)} names here"
+        job.say(place, "warning", "blank-in-name", message, "write a comma between names")
+        return names
+    message = f"{shown(one)} holds a blank, where HTCondor begins another name when the files travel"
+    job.say(place, "error", "blank-in-name", message, "rename the file, or send its directory whole")
+    return [one]
 
 
 def _sent(job: Job, path: str, folder: str, place: Place) -> str:

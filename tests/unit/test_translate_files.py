@@ -45,6 +45,17 @@ def test_the_current_directory_as_input_is_a_warning() -> None:
     assert "hidden files" in finding.message
 
 
+def test_a_blank_begins_another_input_as_it_does_in_htcondor() -> None:
+    translation = run(docker("transfer_input_files = a b, c"), exists=["/w", "/w/a", "/w/b", "/w/c"])
+    finding = found(translation, "blank-in-name")
+    assert (finding.severity, finding.place.column) == ("warning", 24)
+    assert jobs(translation)[0].inputs == ("/w/a", "/w/b", "/w/c")
+
+
+def test_an_input_with_a_blank_in_its_name_is_an_error_since_htcondor_would_look_for_two() -> None:
+    assert codes("transfer_input_files = a b", exists=["/w", "/w/a b"]) == [("error", "blank-in-name")]
+
+
 def test_urls_are_not_looked_for_here() -> None:
     translation = run(docker("transfer_input_files = https://a/b.tar, osdf:///c, data.txt"))
     assert jobs(translation)[0].inputs == ("/w/data.txt",)
