@@ -43,12 +43,6 @@ class Submitted:
     jobs: int
 
 
-def line(f: Finding) -> str:
-    """A finding as `file:line:column: severity: message [code]`, with its hint on a line of its own."""
-    hint = f"\n    {f.hint}" if f.hint else ""
-    return f"{f.place.file}:{f.place.line}:{f.place.column}: {f.severity}: {f.message} [{f.code}]{hint}"
-
-
 def read(path: Path) -> str:
     """The text of a submit description. Raises UsageError where it can't be read as text."""
     try:
