@@ -35,7 +35,8 @@ OF_IMAGE: Final[Mapping[str, Any]] = {
     "HasPerFileEncryption": True, "HasSelfCheckpointTransfers": True, "HasStartDaemonAd": True, "HasOsUser": True,
     "HasFileTransferPluginMethods": "data,dav,davs,file,ftp,http,https,s3,gs", "Start": True,
     "PartitionableSlot": True, "SlotType": "Partitionable", "State": "Unclaimed", "Activity": "Idle",
-    "Requirements": True, "CondorVersion": "$CondorVersion: 25.14.1 $",
+    "Requirements": True,
+    "CondorVersion": "$CondorVersion: 25.14.1 $",  # Requirements of every job read it (submit_utils.cpp)
 }  # fmt: skip
 """What the slots of an executor of our image say of themselves on any machine (seen with 25.14.1)."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,7 +56,6 @@ def submit(
     timeout_s: Timeout = None,
 ) -> None:
     """Submit the jobs of an HTCondor submit description."""
-    from swarmhpc.adapters import registry
     from swarmhpc.jobs import images
     from swarmhpc.jobs import submit as wing
 
@@ -69,7 +69,7 @@ def submit(
         raise
     translation = check.judge(given, limits, adapt=adapt)
     _show(given, translation, json=json)
-    translation, pinned = images.pinned(translation, registry.resolver(), asked=pin)
+    translation, pinned = images.pinned(translation, _digest, asked=pin)
     findings.show(pinned, given.texts, output.err)
     if dry_run:
         check.print_flat(translation)
@@ -87,6 +87,18 @@ def submit(
         return
     output.say(told)
     _finish(pool, ids, [f"ClusterId == {i}" for i in ids], get=True, json=json, timeout_s=timeout_s)
+
+
+@cache
+def _resolver() -> Callable[[str], str]:
+    """Asks registries. Made where an image is to be pinned: loading what it needs takes a while."""
+    from swarmhpc.adapters import registry
+
+    return registry.resolver()
+
+
+def _digest(image: str) -> str:
+    return _resolver()(image)
 
 
 def _show(given: check.Given, translation: Translation, *, json: bool) -> None:

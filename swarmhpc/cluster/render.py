@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _PROGRAM = (
     "__init__.py", "errors.py", "units.py", "state.py", "tokens.py", "context.py", "config.py", "_config_*.py",
-    "adapters/__init__.py", "adapters/command.py", "adapters/condor.py", "adapters/docker.py", "adapters/machine.py",
-    "cluster/__init__.py", "cluster/plan.py", "cluster/progress.py", "cluster/render.py", "scaling/[!_]*.py",
-    "scaling/__init__.py",
+    "adapters/__init__.py", "adapters/command.py", "adapters/condor.py", "adapters/docker.py",
+    "adapters/expressions.py", "adapters/machine.py", "cluster/__init__.py", "cluster/plan.py", "cluster/progress.py",
+    "cluster/render.py", "scaling/[!_]*.py", "scaling/__init__.py",
 )  # fmt: skip
 """What `scaling.autoscale` imports, here and in what it imports."""
 _CONFIGS = ("common", "central-manager", "access-point", "autoscaler", "executor")

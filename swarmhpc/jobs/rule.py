@@ -58,7 +58,7 @@ class Entry(NamedTuple):
 class Job:
     """What a rule sees of one job, and where it puts what it decides."""
 
-    __slots__ = ("_findings", "entries", "inputs", "path", "remaps", "texts", "world")
+    __slots__ = ("_findings", "entries", "inputs", "path", "texts", "world")
 
     def __init__(self, texts: Mapping[str, str], world: World, findings: Findings) -> None:
         self.texts = texts

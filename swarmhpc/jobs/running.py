@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from swarmhpc.jobs import rules
@@ -125,16 +126,21 @@ def _both(job: Job, name: str) -> None:
         job.say(name + "2", "error", "given-twice", message, f"keep one, or add: allow_{name}_v1 = true")
 
 
-def arguments(job: Job) -> None:
-    """The arguments, in either syntax."""
-    _both(job, "arguments")
-    for name in ("arguments", "arguments2"):
-        text = job.get(name)
+def _quoted(job: Job, name: str, fault_in: Callable[[str], Fault | None], code: Callable[[Fault], str]) -> None:
+    """`name` in the old syntax, and in the new one of `name`2."""
+    _both(job, name)
+    for spelling in (name, name + "2"):
+        text = job.get(spelling)
         if text is None:
             continue
-        job.set(name, text)
-        if fault := arguments_fault(text):
-            _report(job, name, "unbalanced", fault)
+        job.set(spelling, text)
+        if fault := fault_in(text):
+            _report(job, spelling, code(fault), fault)
+
+
+def arguments(job: Job) -> None:
+    """The arguments, in either syntax."""
+    _quoted(job, "arguments", arguments_fault, lambda _: "unbalanced")
     if job.get("shell") and (job.get("arguments") or job.get("arguments2")):
         job.say("arguments", "warning", "arguments-ignored", "shell is given, so HTCondor ignores arguments",
                 "put them into the shell command")  # fmt: skip
@@ -142,14 +148,12 @@ def arguments(job: Job) -> None:
 
 def environment(job: Job) -> None:
     """The environment, in either syntax."""
-    _both(job, "environment")
-    for name in ("environment", "environment2"):
-        text = job.get(name)
-        if text is None:
-            continue
-        job.set(name, text)
-        if fault := environment_fault(text):
-            _report(job, name, "unbalanced" if "closed" in fault.message else "bad-environment", fault)
+    _quoted(
+        job,
+        "environment",
+        environment_fault,
+        lambda fault: "unbalanced" if "closed" in fault.message else "bad-environment",
+    )
 
 
 def _report(job: Job, name: str, code: str, fault: Fault) -> None:

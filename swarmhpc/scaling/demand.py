@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from swarmhpc.adapters.condor import Pool, Slot, classad
+from swarmhpc.adapters.expressions import OF_IMAGE
 from swarmhpc.cluster.render import ClassPlan
 from swarmhpc.scaling.policy import ClassState, Free, JobGroup
 from swarmhpc.scaling.view import ClassView
@@ -19,17 +20,8 @@ from swarmhpc.scaling.view import ClassView
 MOST_JOBS = 10000
 """So many idle jobs are read; more would not change a decision that is bounded by `step`."""
 _MOST_GROUPS = 200
-_OF_IMAGE: Mapping[str, Any] = {
-    "MyType": "Machine", "TargetType": "Job", "Arch": "X86_64", "OpSys": "LINUX", "OpSysName": "Debian",
-    "HasDocker": True, "HasDockerURL": True, "HasContainer": True, "HasFileTransfer": True, "HasReconnect": True,
-    "HasJobDeferral": True, "HasTDP": True, "HasVM": False, "HasTransferInputRemaps": True, "HasIOProxy": True,
-    "HasPerFileEncryption": True, "HasSelfCheckpointTransfers": True, "HasStartDaemonAd": True, "HasOsUser": True,
-    "HasFileTransferPluginMethods": "data,dav,davs,file,ftp,http,https,s3,gs", "Start": True,
-    "PartitionableSlot": True, "SlotType": "Partitionable", "State": "Unclaimed", "Activity": "Idle",
-    "Disk": 2**40, "TotalDisk": 2**40, "VirtualMemory": 2**30, "Requirements": True,
-    "CondorVersion": "$CondorVersion: 25.14.1 $",  # Requirements of every job read it (submit_utils.cpp)
-}  # fmt: skip
-"""What the slots of an executor of our image say of themselves on any machine (seen with 25.14.1)."""
+_OF_IMAGE: Mapping[str, Any] = {**OF_IMAGE, "Disk": 2**40, "TotalDisk": 2**40, "VirtualMemory": 2**30}
+"""An executor of our image, with room on its disk and memory as if there were no end of it."""
 
 
 def class_state(view: ClassView, plan: ClassPlan, slots: Sequence[Slot]) -> ClassState:
