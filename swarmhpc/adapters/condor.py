@@ -14,80 +14,14 @@ import socket
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from swarmhpc.adapters import machine
+from swarmhpc.adapters.job_ads import JOB_ATTRIBUTES, Job, host_of, job_of
+from swarmhpc.adapters.slot_ads import SLOT_ATTRIBUTES, Slot, slot_of
 from swarmhpc.context import Context
 from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError
-
-STATUS = {1: "idle", 2: "running", 3: "removed", 4: "completed", 5: "held", 6: "transferring", 7: "suspended"}
-"""JobStatus (HTCondor 25 manual, Job ClassAd Attributes) in our words."""
-_SPOOLING = 16  # HoldReasonCode of a job whose input files are still on their way (25 manual, HoldReasonCode 16)
-
-_JOB_ATTRIBUTES = [
-    "ClusterId", "ProcId", "Owner", "JobStatus", "NumJobStarts", "QDate", "JobStartDate", "JobCurrentStartDate",
-    "ExitCode", "ExitBySignal", "ExitSignal", "HoldReason", "HoldReasonCode", "RemoteHost", "LastRemoteHost", "Cmd",
-    "MachineAttrSwarmHpcClass0", "SwarmHpcOutput", "SwarmHpcError", "DockerImage", "TotalSubmitProcs",
-    _NEXT := "JobMaterializeNextProcId",  # only where jobs are made late
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A slot in the collector. `executor` is the executor's host name (unique per Swarm task)."""
-
-    name: str
-    executor: str
-    class_name: str
-    node: str
-    task: str
-    cpus: int
-    memory_mib: int
-    partitionable: bool
-    state: str
-    activity: str
-    job_id: str
-    total_cpus: int
-    total_memory_mib: int
-    activity_age_s: int
-    resources: Mapping[str, int] = field(default_factory=dict)
-    """GPUs and others that were asked for, as far as nothing has claimed them; by lower-case name."""
-    idle_for_s: int = 0  # of a partitionable slot: since when no job has been on its executor
-
-    @property
-    def is_claimed(self) -> bool:
-        """A job runs in it, or is about to."""
-        return not self.partitionable and self.state != "Unclaimed"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job in the queue. Times are seconds since the epoch, 0 where it has not come to that."""
-
-    cluster: int
-    process: int
-    owner: str
-    status: str
-    attempts: int
-    submitted_at: int
-    started_at: int
-    exit_code: int | None
-    exit_signal: int | None
-    hold_reason: str
-    hold_code: int
-    class_name: str
-    host: str
-    output: str
-    error: str
-    command: str
-    image: str
-    unmade: int = 0  # jobs of its cluster that are not in the queue yet (late materialisation)
-
-    @property
-    def id(self) -> str:
-        """`cluster.proc`, HTCondor's own way to write it."""
-        return f"{self.cluster}.{self.process}"
 
 
 class Pool:
@@ -145,34 +79,9 @@ class Pool:
 
     def slots(self, resources: Sequence[str] = ()) -> list[Slot]:
         """Every slot the collector knows. `resources`: names of GPUs and others to be told, such as `gpus`."""
-        attributes = [
-            *("Name", "Machine", "SwarmHpcClass", "SwarmHpcNode", "SwarmHpcTask", "Cpus", "Memory", "State"),
-            *("Activity", "JobId", "PartitionableSlot", "TotalSlotCpus", "TotalSlotMemory", "MyCurrentTime"),
-            *("EnteredCurrentActivity", "DaemonStartTime", "NumDynamicSlots", "NumDynamicSlotsTime", *resources),
-        ]
         with self._collector() as collector:
-            ads = collector.query(self._htcondor.AdType.Slot, projection=attributes)
-        return [
-            Slot(
-                name=str(a.get("Name", "")),
-                executor=str(a.get("Machine", "")).partition(".")[0],
-                class_name=str(a.get("SwarmHpcClass", "")),
-                node=str(a.get("SwarmHpcNode", "")),
-                task=str(a.get("SwarmHpcTask", "")),
-                cpus=int(a.get("Cpus", 0)),
-                memory_mib=int(a.get("Memory", 0)),
-                partitionable=bool(a.get("PartitionableSlot", False)),
-                state=str(a.get("State", "")),
-                activity=str(a.get("Activity", "")),
-                job_id=str(a.get("JobId", "")),
-                total_cpus=int(a.get("TotalSlotCpus", 0)),
-                total_memory_mib=int(a.get("TotalSlotMemory", 0)),
-                activity_age_s=max(0, int(a.get("MyCurrentTime", 0)) - int(a.get("EnteredCurrentActivity", 0))),
-                resources={r: int(a.get(r, 0)) for r in resources},
-                idle_for_s=_idle_for_s(a),
-            )
-            for a in ads
-        ]
+            ads = collector.query(self._htcondor.AdType.Slot, projection=[*SLOT_ATTRIBUTES, *resources])
+        return [slot_of(a, resources) for a in ads]
 
     def classes(self) -> list[tuple[str, int, int, int]]:
         """Name, CPUs, MiB and GPUs of an executor of each class, as the cluster file has them
@@ -210,8 +119,8 @@ class Pool:
     def jobs(self, constraint: str = "true") -> list[Job]:
         """Jobs in the queue that satisfy a ClassAd expression (ours, never a person's text)."""
         with self._asked("reading the queue"):
-            ads = self._schedd.query(constraint, _JOB_ATTRIBUTES)
-        return [_job(a) for a in ads]
+            ads = self._schedd.query(constraint, JOB_ATTRIBUTES)
+        return [job_of(a) for a in ads]
 
     def job_ads(self, constraint: str, attributes: Sequence[str] = (), *, most: int = -1) -> list[Any]:
         """ClassAds of jobs that satisfy an expression of ours; whole ones without `attributes`."""
@@ -222,7 +131,7 @@ class Pool:
         """A job by the host name of the executor that runs it."""
         with self._asked("reading the queue"):
             ads = self._schedd.query("JobStatus == 2", ["ClusterId", "ProcId", "RemoteHost"])
-        return {_host(a): f"{a['ClusterId']}.{a['ProcId']}" for a in ads}
+        return {host_of(a): f"{a['ClusterId']}.{a['ProcId']}" for a in ads}
 
     def submit(self, flat: str, *, names: Sequence[str], rows: Iterable[Sequence[str]], spool: bool) -> int:
         """Puts a cluster of jobs, one a row of `names`, into the queue and, with `spool`, sends its input files.
@@ -359,42 +268,3 @@ def classad(source: str | Mapping[str, Any]) -> Any:
 
 
 _CODE = re.compile(r"\b[A-Z]+:\d+")
-
-
-def _idle_for_s(a: Mapping[str, Any]) -> int:
-    if not a.get("PartitionableSlot", False) or int(a.get("NumDynamicSlots", 0)):
-        return 0
-    since = max(int(a.get("DaemonStartTime", 0)), int(a.get("NumDynamicSlotsTime", 0)))
-    return max(0, int(a.get("MyCurrentTime", 0)) - since)
-
-
-def _host(a: Mapping[str, Any]) -> str:
-    """The executor's host name out of `slot1_1@HOST.DOMAIN`."""
-    return str(a.get("RemoteHost") or a.get("LastRemoteHost") or "").rpartition("@")[2].partition(".")[0]
-
-
-def _job(a: Mapping[str, Any]) -> Job:
-    status = STATUS.get(int(a.get("JobStatus", 0)), "unknown")
-    code = int(a.get("HoldReasonCode", 0)) if status == "held" else 0
-    signalled = bool(a.get("ExitBySignal", False))
-    done = status == "completed"
-    return Job(
-        cluster=int(a["ClusterId"]),
-        process=int(a["ProcId"]),
-        owner=str(a.get("Owner", "")),
-        status="transferring" if code == _SPOOLING else status,
-        attempts=int(a.get("NumJobStarts", 0)),
-        submitted_at=int(a.get("QDate", 0)),
-        started_at=int(a.get("JobCurrentStartDate") or a.get("JobStartDate") or 0),
-        exit_code=int(a["ExitCode"]) if done and not signalled and "ExitCode" in a else None,
-        exit_signal=int(a["ExitSignal"]) if done and signalled and "ExitSignal" in a else None,
-        hold_reason=str(a.get("HoldReason", "")) if status == "held" and code != _SPOOLING else "",
-        hold_code=code,
-        class_name=str(a.get("MachineAttrSwarmHpcClass0", "")),
-        host=_host(a),
-        output=str(a.get("SwarmHpcOutput", "")),
-        error=str(a.get("SwarmHpcError", "")),
-        command=str(a.get("Cmd", "")),
-        image=str(a.get("DockerImage", "")),
-        unmade=int(a["TotalSubmitProcs"]) - int(a[_NEXT]) if _NEXT in a else 0,
-    )

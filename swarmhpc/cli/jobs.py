@@ -14,7 +14,8 @@ from swarmhpc.cli import check, findings, output
 from swarmhpc.errors import JobFailedError, SwarmHpcError
 
 if TYPE_CHECKING:
-    from swarmhpc.adapters.condor import Job, Pool
+    from swarmhpc.adapters.condor import Pool
+    from swarmhpc.adapters.job_ads import Job
     from swarmhpc.jobs.translate import Translation
     from swarmhpc.jobs.watch import Outcome
 

@@ -12,8 +12,9 @@ from typing import Literal
 
 from swarmhpc import config, state
 from swarmhpc import context as contexts
-from swarmhpc.adapters.condor import Pool, Slot
+from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster import file_edits
 from swarmhpc.cluster.file_edits import refuse
 from swarmhpc.cluster.fleet import Fleet, each, require_manager, stored_cluster

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarmhpc import state
-from swarmhpc.adapters.condor import Pool, Slot
+from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.context import Context
 from swarmhpc.errors import AuthenticationError, PoolError
 from swarmhpc.scaling import autoscale, view

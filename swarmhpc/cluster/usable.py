@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from swarmhpc import context, state
 from swarmhpc.adapters import machine
-from swarmhpc.adapters.condor import Pool, Slot
+from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.docker import Engine, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster import people
 from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.cluster.progress import Progress

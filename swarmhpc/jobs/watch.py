@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from swarmhpc.adapters.condor import Job, Pool
+from swarmhpc.adapters.condor import Pool
+from swarmhpc.adapters.job_ads import Job
 from swarmhpc.errors import PoolError, PoolUnreachableError, WaitTimeoutError
 
 

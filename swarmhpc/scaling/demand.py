@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from swarmhpc.adapters.condor import Pool, Slot, classad
+from swarmhpc.adapters.condor import Pool, classad
 from swarmhpc.adapters.expressions import OF_IMAGE
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster.render import ClassPlan
 from swarmhpc.scaling.policy import ClassState, Free, JobGroup
 from swarmhpc.scaling.view import ClassView

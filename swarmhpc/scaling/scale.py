@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarmhpc import state
-from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Engine
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster.progress import Progress
 from swarmhpc.errors import PoolError, SwarmHpcError, UsageError, WaitTimeoutError
 from swarmhpc.scaling import victims

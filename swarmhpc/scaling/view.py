@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from swarmhpc import state
-from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster.render import ClassPlan, read_plan
 from swarmhpc.scaling.victims import UPDATABLE, Executor, TaskRow
 

@@ -7,6 +7,7 @@ touched: `up` then refuses and the tests fail with its words.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,12 @@ def containers_of(role: str) -> list[str]:
     return docker("ps", "-q", "--no-trunc", "--filter", f"label=com.docker.swarm.service.name={POOL}_{role}").split()
 
 
+STANDING = os.environ.get("SWARMHPC_TEST_POOL")
+"""A folder with a pool that stands already (its swarmhpc.yaml, and config/ with the administrator's context): the tests
+use it as it is and leave it standing. For working on a test; CI makes its own. $SWARMHPC_TEST_PERSON: the person that
+the tests are in it, so that several people can run tests at a time."""
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
@@ -54,12 +61,17 @@ def cluster_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def admin(cluster_folder: Path, home: Path) -> Cli:
     """The administrator, in the folder with the cluster file."""
+    if STANDING:
+        return Cli(Path(STANDING), Path(STANDING) / "config")
     return Cli(cluster_folder, home / "config")
 
 
 @pytest.fixture(scope="session")
 def pool(admin: Cli) -> Iterator[Cli]:
     """A usable pool; taken down, with its queue but not its images, when the session ends."""
+    if STANDING:
+        yield admin
+        return
     admin.ok("up", timeout_s=1500)
     yield admin
     admin.ok("down", "--now")
@@ -69,14 +81,19 @@ def pool(admin: Cli) -> Iterator[Cli]:
 
 @pytest.fixture
 def person(pool: Cli, tmp_path: Path) -> Iterator[Cli]:
-    """Somebody with the pool's context in a fresh folder. The queue is empty afterwards, also when a test failed."""
-    somebody = Cli(tmp_path, pool.config_home)
+    """Somebody with the pool's context in a fresh folder. Their queue is empty afterwards, also when a test failed."""
+    config_home = pool.config_home
+    if STANDING:
+        config_home = Path(STANDING) / os.environ["SWARMHPC_TEST_PERSON"] / "config"
+    somebody = Cli(tmp_path, config_home)
     yield somebody
     empty_queue(somebody)
 
 
 def empty_queue(somebody: Cli) -> None:
-    clusters = {job["id"].partition(".")[0] for job in json.loads(somebody.run("q", "--json").out or "[]")}
+    context = json.loads((somebody.config_home / "swarmhpc" / POOL / "context.json").read_text())
+    jobs = json.loads(somebody.run("q", "--json").out or "[]")
+    clusters = {job["id"].partition(".")[0] for job in jobs if job["owner"] == context["person"]}
     if clusters:
         somebody.run("rm", *sorted(clusters))
 

@@ -21,8 +21,9 @@ from testinfra.host import Host
 
 from swarmhpc import config, context
 from swarmhpc.adapters import ansible
-from swarmhpc.adapters.condor import Pool, Slot
+from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.docker import Engine, Node
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster import bring
 from swarmhpc.cluster import fleet as fleets
 from swarmhpc.errors import SwarmHpcError

@@ -20,8 +20,9 @@ from typing import Any, cast
 import pytest
 
 from swarmhpc import state
-from swarmhpc.adapters.condor import Pool, Slot, classad
+from swarmhpc.adapters.condor import Pool, classad
 from swarmhpc.adapters.docker import Engine, Node, Service, Stored, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster.render import ClassPlan, plan_label, read_plan
 from swarmhpc.errors import EngineError, PoolUnreachableError
 from swarmhpc.scaling import victims

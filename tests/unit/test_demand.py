@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarmhpc.adapters.condor import Slot
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster.render import ClassPlan
 from swarmhpc.errors import PoolError
 from swarmhpc.scaling import demand

@@ -16,7 +16,7 @@ MODULES = sorted(path.relative_to(TOP).as_posix() for path in (TOP / "swarmhpc")
 OUTSIDE = {"docker", "htcondor2", "classad2", "htcondor", "subprocess", "ansible", "ansible_runner"}
 TERMINAL = {"typer", "rich", "click"}
 GROUND_FLOOR = {
-    *("swarmhpc", "swarmhpc.errors", "swarmhpc.units", "swarmhpc.state"),
+    *("swarmhpc", "swarmhpc.errors", "swarmhpc.units", "swarmhpc.state", "swarmhpc.states"),
     *("swarmhpc.config", "swarmhpc._config_yaml", "swarmhpc._config_rules"),
     *("swarmhpc._config_checks", "swarmhpc._config_machines"),
 }

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from swarmhpc import config, state
-from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster import file_edits, leaving, nodes
 from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.cluster.init_file import read_hosts

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from swarmhpc import state
-from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster.render import ClassPlan, plan_label
 from swarmhpc.errors import EngineError
 from swarmhpc.scaling.victims import Executor, TaskRow

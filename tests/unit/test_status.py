@@ -22,8 +22,8 @@ from typing import Any, cast
 import pytest
 
 from swarmhpc import context, state
-from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cli import status as cli
 from swarmhpc.cli.app import run
 from swarmhpc.cluster import fleet, status

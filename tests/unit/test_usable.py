@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from swarmhpc import state
-from swarmhpc.adapters.condor import Slot
 from swarmhpc.adapters.docker import Engine, Node, Service, Task
+from swarmhpc.adapters.slot_ads import Slot
 from swarmhpc.cluster import up, usable
 from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.cluster.render import ClassPlan

@@ -7,7 +7,8 @@ from typing import cast
 
 import pytest
 
-from swarmhpc.adapters.condor import Job, Pool
+from swarmhpc.adapters.condor import Pool
+from swarmhpc.adapters.job_ads import Job
 from swarmhpc.errors import WaitTimeoutError
 from swarmhpc.jobs import watch
 
