@@ -6,7 +6,8 @@ Like `_config_checks` and `_config_rules`, of which it is a part: plain data, pr
 import difflib
 import ipaddress
 import re
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
 
 from swarmhpc import _config_checks as checks
 from swarmhpc._config_checks import WantedError
@@ -23,6 +24,34 @@ _FILE: Final = re.compile(r"(~[A-Za-z0-9._-]*)?(/[A-Za-z0-9._+@-]+)+")
 # What a placement constraint takes: swarmkit's manager/constraint/constraint.go. It has no / in keys.
 _LABEL_KEY: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LABEL_VALUE: Final = re.compile(r"[A-Za-z0-9._/-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Ssh:
+    """How this machine reaches another one. Paths are as written: ``~`` is not expanded.
+
+    `key` None: the agent's keys, or ssh's own defaults. `known_hosts` None: ssh's own file.
+    """
+
+    user: str = "root"
+    port: int = 22
+    key: str | None = None
+    known_hosts: str | None = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A lab machine, which becomes a node of the Swarm.
+
+    `address`: the IPv4 address or DNS name by which ssh and the other machines reach it. `labels`: sorted pairs of
+    name and value; the node gets them.
+    """
+
+    name: str
+    address: str
+    role: Literal["manager", "worker"] = "worker"
+    ssh: Ssh = field(default_factory=Ssh)
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 def machine_name(value: object) -> str:

@@ -5,11 +5,14 @@ Takes and gives plain data, so that config can import this module. pydantic is i
 
 import difflib
 import ipaddress
+import itertools
 from collections.abc import Callable
 from functools import cache
 from typing import Annotated, Any
 
 from swarmhpc import _config_checks as checks
+from swarmhpc import _config_events as hooks
+from swarmhpc import _config_fairness as fair
 from swarmhpc import _config_machines as lab
 from swarmhpc._config_yaml import Loc, Tree
 
@@ -76,10 +79,45 @@ def _schema() -> tuple[Callable[[object], dict[str, Any]], dict[str, tuple[str, 
     class QueueKeys(Section):
         machine: Annotated[str | None, BeforeValidator(lab.queue_machine)] = left_out
         path: Annotated[str | None, BeforeValidator(lab.queue_path)] = left_out
+        history_mib: Annotated[int, BeforeValidator(checks.size_mib)] = Field(default=left_out, alias="history")
+
+    class PersonKeys(Section):
+        priority_factor: Annotated[int, BeforeValidator(checks.whole(1, 1000000))] = left_out
+        group: Annotated[str | None, BeforeValidator(checks.or_none(fair.group_name))] = left_out
+        max_jobs: Annotated[int | None, BeforeValidator(checks.or_none(checks.whole(1, 1000000)))] = left_out
+        max_cpus: Annotated[int | None, BeforeValidator(checks.or_none(checks.whole(1, 1000000)))] = left_out
+
+    class GroupKeys(Section):
+        share_percent: Annotated[int, BeforeValidator(fair.share)] = Field(default=left_out, alias="share")
+        cpus: Annotated[int, BeforeValidator(checks.whole(1, 1000000))] = left_out
+        surplus: Annotated[bool, BeforeValidator(checks.flag)] = left_out
+
+    class FairnessKeys(Section):
+        people: Annotated[
+            dict[
+                Annotated[str, BeforeValidator(fair.person_name)],
+                Annotated[PersonKeys, BeforeValidator(checks.or_empty)],
+            ],
+            BeforeValidator(checks.or_empty),
+        ] = left_out
+        groups: Annotated[
+            dict[
+                Annotated[str, BeforeValidator(fair.group_name)], Annotated[GroupKeys, BeforeValidator(checks.or_empty)]
+            ],
+            BeforeValidator(checks.or_empty),
+        ] = left_out
+        limits: Annotated[
+            dict[
+                Annotated[str, BeforeValidator(fair.limit_name)],
+                Annotated[int, BeforeValidator(checks.whole(1, 1000000))],
+            ],
+            BeforeValidator(checks.or_empty),
+        ] = left_out
 
     class PortsKeys(Section):
         central_manager: Annotated[int, BeforeValidator(checks.port)] = left_out
         access_point: Annotated[int, BeforeValidator(checks.port)] = left_out
+        gateway: Annotated[int, BeforeValidator(checks.port)] = left_out
 
     class VolumeKeys(Section):
         source: Annotated[str, BeforeValidator(checks.source)]
@@ -98,6 +136,11 @@ def _schema() -> tuple[Callable[[object], dict[str, Any]], dict[str, tuple[str, 
         name: Annotated[str | None, BeforeValidator(checks.image_name)] = left_out
         base: Annotated[str | None, BeforeValidator(checks.image_name)] = left_out
 
+    class OnEventKeys(Section):
+        command: Annotated[str, BeforeValidator(hooks.command)] = left_out
+        url: Annotated[str, BeforeValidator(hooks.url)] = left_out
+        states: Annotated[tuple[str, ...], BeforeValidator(hooks.states)] = left_out
+
     class FileKeys(Section):
         version: Annotated[int, BeforeValidator(checks.version)] = left_out
         name: Annotated[str, BeforeValidator(checks.name)] = left_out
@@ -111,6 +154,8 @@ def _schema() -> tuple[Callable[[object], dict[str, Any]], dict[str, tuple[str, 
         ] = left_out
         prepare: Annotated[bool, BeforeValidator(checks.flag)] = left_out
         queue: Annotated[QueueKeys, BeforeValidator(checks.or_empty)] = left_out
+        fairness: Annotated[FairnessKeys, BeforeValidator(checks.or_empty)] = left_out
+        on_event: Annotated[OnEventKeys | None, BeforeValidator(hooks.keys_of_hook)] = left_out
         networking: Annotated[str, BeforeValidator(checks.one_of("auto", "vip", "dnsrr"))] = left_out
         subnet: Annotated[str, BeforeValidator(checks.subnet)] = left_out
         encrypted: Annotated[bool, BeforeValidator(checks.flag)] = left_out
@@ -139,6 +184,10 @@ def _schema() -> tuple[Callable[[object], dict[str, Any]], dict[str, tuple[str, 
         "ssh": SshKeys,
         "machines: NAME": MachineKeys,
         "queue": QueueKeys,
+        "on_event": OnEventKeys,
+        "fairness": FairnessKeys,
+        "fairness: people: NAME": PersonKeys,
+        "fairness: groups: NAME": GroupKeys,
         "executors: NAME": ClassKeys,
         "ports": PortsKeys,
         "jobs": JobsKeys,
@@ -154,6 +203,8 @@ def _section_of(loc: Loc) -> str:
     """The name in `_schema` of the section that holds the key at `loc`."""
     if loc[0] in ("executors", "machines") and len(loc) > 2:
         return "ssh" if loc[2] == "ssh" and len(loc) > 3 else f"{loc[0]}: NAME"
+    if loc[0] == "fairness" and len(loc) > 3:
+        return f"fairness: {loc[1]}: NAME"
     if loc[:2] == ("jobs", "volumes") and len(loc) > 2:
         return "jobs: volumes"
     return str(loc[0]) if len(loc) > 1 else ""
@@ -176,9 +227,8 @@ def _section_hint(loc: Loc, seen: str, sections: dict[str, tuple[str, ...]]) -> 
         return "one line for each machine, as in n1: 192.168.1.11"
     if loc[0] == "executors" and len(loc) == 2 and loc[-1] in sections["executors: NAME"]:
         return f"name the class first, as in {checks.DEFAULT_CLASS}: {{{loc[-1]}: {seen}}}"
-    return {"labels": "as in disk: ssd", "placement": "as in disk: ssd", "resources": "as in licence: 2"}.get(
-        str(loc[-1]), ""
-    )
+    examples = {"labels": "disk: ssd", "placement": "disk: ssd", "resources": "licence: 2", "limits": "matlab: 5"}
+    return f"as in {examples[str(loc[-1])]}" if loc[-1] in examples else ""
 
 
 def check_fields(data: dict[str, object], tree: Tree) -> dict[str, Any]:
@@ -224,10 +274,10 @@ def check_conflicts(tree: Tree, defaults: dict[str, Any]) -> None:
         return None if tree.is_bad(loc) else good.get(loc, default)
 
     ports = {key: get(("ports", key), default) for key, default in defaults["ports"].items()}
-    if ports["central_manager"] is not None and ports["central_manager"] == ports["access_point"]:
-        given = "access_point" if ("ports", "access_point") in good else "central_manager"
-        other = "central_manager" if given == "access_point" else "access_point"
-        tree.add(("ports", given), f"wanted two different ports, saw {ports[given]} for {other} too")
+    for one, two in itertools.combinations(ports, 2):
+        if ports[one] is not None and ports[one] == ports[two]:
+            given, other = (two, one) if ("ports", two) in good else (one, two)
+            tree.add(("ports", given), f"wanted two different ports, saw {ports[given]} for {other} too")
 
     subnet, address = get(("subnet",), defaults["subnet"]), get(("address",), None)
     if subnet and address and ipaddress.IPv4Address(address) in ipaddress.IPv4Network(subnet):
@@ -252,6 +302,7 @@ def check_conflicts(tree: Tree, defaults: dict[str, Any]) -> None:
         elif loc[-1] == "target" and (first := targets.setdefault(value, loc)) != loc:
             tree.add(loc, f"wanted a target of its own, saw {value}, as on line {tree.places[first][0]}")
 
+    fair.check_fairness(tree, good)
     _check_classes(tree, good, get, defaults)
 
 

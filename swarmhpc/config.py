@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from swarmhpc import _config_events as hooks
+from swarmhpc import _config_fairness as fair
 from swarmhpc._config_checks import (
     AUTO,
     DEFAULT_CLASS,
@@ -20,6 +22,9 @@ from swarmhpc._config_checks import (
     RESERVED_CLASS_NAMES,
     size_text,
 )
+from swarmhpc._config_events import OnEvent
+from swarmhpc._config_fairness import Fairness
+from swarmhpc._config_machines import Machine, Ssh
 from swarmhpc._config_rules import check_conflicts, check_fields
 from swarmhpc._config_yaml import Problem, Tree, place_of
 from swarmhpc.errors import UsageError
@@ -36,9 +41,11 @@ __all__ = [
     "Cluster",
     "ConfigError",
     "ExecutorClass",
+    "Fairness",
     "Image",
     "JobPolicy",
     "Machine",
+    "OnEvent",
     "Ports",
     "Problem",
     "Queue",
@@ -96,51 +103,31 @@ class ExecutorClass:
 
 
 @dataclass(frozen=True)
-class Ssh:
-    """How this machine reaches another one. Paths are as written: ``~`` is not expanded.
-
-    `key` None: the agent's keys, or ssh's own defaults. `known_hosts` None: ssh's own file.
-    """
-
-    user: str = "root"
-    port: int = 22
-    key: str | None = None
-    known_hosts: str | None = None
-
-
-@dataclass(frozen=True)
-class Machine:
-    """A lab machine, which becomes a node of the Swarm.
-
-    `address`: the IPv4 address or DNS name by which ssh and the other machines reach it. `labels`: sorted pairs of
-    name and value; the node gets them.
-    """
-
-    name: str
-    address: str
-    role: Literal["manager", "worker"] = "worker"
-    ssh: Ssh = field(default_factory=Ssh)
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True)
 class Queue:
     """Where the access point keeps the queue.
 
     `machine`: the one whose volume holds it; None: the first manager. `path`: an absolute directory on a filesystem
-    that all machines share; the access point may then move. At most one of the two is set.
+    that all machines share; the access point may then move. At most one of the two is set. `history_mib`: how much of
+    the jobs that have left it is kept there.
     """
 
     machine: str | None = None
     path: str | None = None
+    history_mib: int = 512
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The two TCP ports that clients and executors reach from outside the overlay network."""
+    """The TCP ports that clients and executors reach from outside the overlay network."""
 
     central_manager: int = 9618
     access_point: int = 9619
+    gateway: int = 9620
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """Each port's key in the cluster file."""
+        return {port: key for key, port in dataclasses.asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -177,7 +164,7 @@ class Cluster:
     `parse` sorts `executors` by name: the order of the classes means nothing, so it must not make clusters differ.
     `machines` are in the order of the file; none: the pool is on this machine alone. `encrypted`: whether the overlay
     network encrypts what executors and daemons send each other. `prepare`: whether Ansible readies the machines.
-    `autoscale`: whether classes with a maximum grow and shrink with the queue.
+    `autoscale`: whether classes with a maximum grow and shrink with the queue. `on_event`: None: nobody is told.
     """
 
     name: str = "swarmhpc"
@@ -193,6 +180,8 @@ class Cluster:
     execute_dir: str = "/var/lib/swarmhpc/execute"
     machines: tuple[Machine, ...] = ()
     queue: Queue = field(default_factory=Queue)
+    fairness: Fairness = field(default_factory=Fairness)
+    on_event: OnEvent | None = None
     encrypted: bool = False
     prepare: bool = True
 
@@ -284,6 +273,10 @@ def _cluster(fields: dict[str, Any]) -> Cluster:
     if "jobs" in fields:
         volumes = tuple(Volume(**keys) for keys in fields["jobs"].pop("volumes", ()))
         fields["jobs"] = JobPolicy(volumes=volumes, **fields["jobs"])
+    if fields.get("on_event"):
+        fields["on_event"] = OnEvent(**fields["on_event"])
+    if "fairness" in fields:
+        fields["fairness"] = fair.from_fields(fields["fairness"])
     sections = {"ports": Ports, "image": Image, "queue": Queue}
     return Cluster(**{key: sections[key](**value) if key in sections else value for key, value in fields.items()})
 
@@ -349,7 +342,13 @@ def to_mapping(cluster: Cluster) -> dict[str, Any]:
             for m in cluster.machines
         },
         "prepare": cluster.prepare,
-        "queue": dataclasses.asdict(cluster.queue),
+        "queue": {
+            "machine": cluster.queue.machine,
+            "path": cluster.queue.path,
+            "history": size_text(cluster.queue.history_mib),
+        },
+        "fairness": fair.to_mapping(cluster.fairness),
+        "on_event": hooks.to_mapping(cluster.on_event),
         "networking": cluster.networking,
         "subnet": cluster.subnet,
         "encrypted": cluster.encrypted,

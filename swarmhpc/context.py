@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from swarmhpc.config import Machine, Ssh
 from swarmhpc.errors import NoPoolError, SwarmHpcError
+
+if TYPE_CHECKING:
+    from swarmhpc.config import Machine
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,14 @@ def load(pool: str | None = None) -> Context:
 
 
 def _read(data: dict[str, Any]) -> Context:
-    managers = tuple(
-        Machine(m["name"], m["address"], m["role"], Ssh(**m["ssh"]), tuple((k, v) for k, v in m["labels"]))
-        for m in data.pop("managers", ())
-    )
+    managers = tuple(map(_machine, data.pop("managers", ())))
     return Context(**{**data, "others": tuple(data.get("others", ()))}, managers=managers)
+
+
+def _machine(m: Mapping[str, Any]) -> Machine:
+    from swarmhpc.config import Machine, Ssh  # a person's own context has none, and need not load it
+
+    return Machine(m["name"], m["address"], m["role"], Ssh(**m["ssh"]), tuple((k, v) for k, v in m["labels"]))
 
 
 def forget(pool: str) -> None:

@@ -43,6 +43,11 @@ def queue_volume(pool: str) -> str:
     return f"{pool}_queue"
 
 
+def accounting_volume(pool: str) -> str:
+    """The volume with what the negotiator remembers; every node that has had the central manager has one."""
+    return f"{pool}_accounting"
+
+
 def short_hash(*parts: str) -> str:
     """Twelve hex digits that change when any part does."""
     digest = hashlib.sha256()

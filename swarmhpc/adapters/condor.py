@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from swarmhpc.adapters import machine
 from swarmhpc.adapters.job_ads import JOB_ATTRIBUTES, Job, host_of, job_of
 from swarmhpc.adapters.slot_ads import SLOT_ATTRIBUTES, Slot, slot_of
 from swarmhpc.context import Context
@@ -38,12 +37,15 @@ class Pool:
         import htcondor2
 
         if context.others:
+            from swarmhpc.adapters import machine
+
             # A node that is off would cost each call its whole time-out.
             port = context.access_point_port
             alive = (a for a in (context.address, *context.others) if machine.port_answers(a, port))
             context = replace(context, address=next(alive, context.address))
         self._context, self._patience_s = context, patience_s
         self.pool = context.pool
+        self.person = context.person
         self._htcondor: Any = htcondor2
         self._classad: Any = classad2
         folder = str(context.token_folder)
@@ -74,6 +76,16 @@ class Pool:
                 }
             )
         )
+
+    @property
+    def address(self) -> str:
+        """The node that answers for this pool."""
+        return self._context.address
+
+    def token(self) -> str:
+        """This person's token. Raises AuthenticationError where there is none or it has expired."""
+        self._check_token()
+        return self._context.token_file.read_text().strip()
 
     # -- collector --------------------------------------------------------------------------------------------------
 
@@ -114,6 +126,11 @@ class Pool:
             ads = collector.query(self._htcondor.AdType.Any, f'MyType == "{my_type}"')
         return [dict(a) for a in ads]
 
+    def daemon_ads(self, kind: str, constraint: str = "true", attributes: Sequence[str] = ()) -> list[Any]:
+        """ClassAds in the collector; whole ones without `attributes`. `kind`: of htcondor2.AdType, such as Slot."""
+        with self._collector() as collector:
+            return list(collector.query(getattr(self._htcondor.AdType, kind), constraint, list(attributes)))
+
     # -- queue ------------------------------------------------------------------------------------------------------
 
     def jobs(self, constraint: str = "true") -> list[Job]:
@@ -126,6 +143,12 @@ class Pool:
         """ClassAds of jobs that satisfy an expression of ours; whole ones without `attributes`."""
         with self._asked("reading the queue"):
             return list(self._schedd.query(constraint, list(attributes), limit=most))
+
+    def count(self, constraint: str) -> int:
+        """How many jobs satisfy an expression of ours; their ads stay where they are."""
+        with self._asked("counting jobs"):
+            ads = self._schedd.query(constraint, opts=self._htcondor.QueryOpt.SummaryOnly)
+        return int(ads[0].get("Jobs", 0)) if ads else 0
 
     def running(self) -> dict[str, str]:
         """A job by the host name of the executor that runs it."""
@@ -165,11 +188,66 @@ class Pool:
         with self._asked("fetching outputs"):
             self._schedd.retrieve(list(ids))
 
-    def remove(self, constraint: str, reason: str) -> int:
-        """Removes jobs; how many it touched."""
-        with self._asked("removing jobs"):
-            ad = self._schedd.act(self._htcondor.JobAction.Remove, constraint, reason)
+    def remove(self, jobs: str | Sequence[str], reason: str) -> int:
+        """Removes jobs that satisfy an expression of ours, or ids `cluster.proc`; how many it touched."""
+        return self._act("Remove", "removing jobs", jobs, reason)
+
+    def hold(self, jobs: str | Sequence[str], reason: str) -> int:
+        """Holds jobs; how many it touched: not those that are held or have finished already."""
+        return self._act("Hold", "holding jobs", jobs, reason)
+
+    def release(self, jobs: str | Sequence[str], reason: str) -> int:
+        """Releases held jobs; how many it touched."""
+        return self._act("Release", "releasing jobs", jobs, reason)
+
+    def _act(self, action: str, doing: str, jobs: str | Sequence[str], reason: str) -> int:
+        which = jobs if isinstance(jobs, str) else list(jobs)
+        if not which:
+            return 0
+        with self._asked(doing):
+            # The bindings (25.14.1, _schedd.py, act) forget a reason that comes without a subcode.
+            ad = self._schedd.act(getattr(self._htcondor.JobAction, action), which, (reason, 0))
         return int(ad["TotalSuccess"]) if ad is not None else 0
+
+    def counted(self, constraint: str, attributes: Sequence[str]) -> list[tuple[Any, int]]:
+        """One ClassAd for each different combination of the attributes, and how many jobs in the queue have it.
+
+        The schedd counts (25.14, autocluster.cpp, JobAggregationResults): ten thousand jobs cost us no more than one.
+        ProcId can't be among the attributes. The bindings hold the expression over what comes back once more, where it
+        would be false for want of other attributes.
+        """
+        once = f"ProcId =?= undefined || ({constraint})"
+        with self._asked("counting jobs"):
+            ads = self._schedd.query(once, list(attributes), opts=self._htcondor.QueryOpt.GroupBy)
+        return [(a, int(a["JobCount"])) for a in ads]
+
+    def history_ads(
+        self, constraint: str, attributes: Sequence[str] = (), *, most: int = -1, until: str | None = None
+    ) -> list[Any]:
+        """ClassAds of jobs that have left the queue, the last first, that satisfy an expression of ours. Looks no
+        further back than the first one for which the expression `until` is true."""
+        with self._asked("reading the history"):
+            return list(self._schedd.history(constraint, list(attributes), match=most, since=until))
+
+    def set_attribute(self, jobs: str | Sequence[str], name: str, expression: str) -> int:
+        """Changes one attribute of jobs: of those that satisfy an expression of ours, or of ids `cluster.proc`. How
+        many. The schedd (25.14) also takes what is no expression: look at it before."""
+        with self._asked(f"changing {name}"):
+            return int(self._schedd.edit(jobs if isinstance(jobs, str) else list(jobs), name, expression))
+
+    def gateway(self) -> str:
+        """`PORT sha256:FINGERPRINT` of the gateway, from the schedd itself: only the signing key's holder can answer
+        for it, while others may put an ad into the collector. Empty where the pool has no gateway."""
+        ad = self._classad.ClassAd(
+            {"MyType": "Scheduler", "MyAddress": self._schedd._addr, "Name": f"access-point@{self._context.pool}"}
+        )
+        try:
+            with self._asked("asking where the gateway is"):
+                return str(self._htcondor.RemoteParam(ad).get("SWARMHPC_GATEWAY", ""))
+        except (AuthenticationError, PoolUnreachableError):
+            raise
+        except PoolError as e:  # "Failed to start command": a schedd that is being started
+            raise PoolUnreachableError(e.message, hint=e.hint) from e
 
     def can_write(self) -> None:
         """Raises AuthenticationError unless this person may submit."""
@@ -234,8 +312,9 @@ class Pool:
                 f" ({self._context.token_file}): {words}",
                 hint=f"ask for a new one: swarmhpc token create {self._context.person}   (on the pool's manager)",
             )
-        if codes & {"CEDAR:6001", "SECMAN:2011"}:
-            # The port is open (HTCondor's shared port) but the daemon behind it is not there, or not yet.
+        if codes & {"CEDAR:6001", "SECMAN:2004", "SECMAN:2007", "SECMAN:2011"}:
+            # The port is open (HTCondor's shared port) but the daemon behind it is not there, or not yet; or it has
+            # begun anew and knows our session no longer: the next call makes one.
             return PoolUnreachableError(f"{silent} ({words})", hint=mend)
         return PoolError(f"the {daemon} of pool {self._context.pool} failed: {words}", hint="swarmhpc status")
 

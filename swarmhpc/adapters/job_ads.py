@@ -18,7 +18,7 @@ JOB_ATTRIBUTES = [
     "JobUniverse", "CompletionDate", "EnteredCurrentStatus", "RemoteWallClockTime", "ShadowBday", "ServerTime",
     "RequestCpus", "RequestMemory", "RequestDisk", "RequestGPUs", "MemoryUsage", "ResidentSetSize", "RemoteUserCpu",
     "RemoteSysCpu", "JobPrio", "JobBatchName", "DAGManJobId", "DAGNodeName", "RemoveReason", "AcctGroup",
-    "JobCurrentStartExecutingDate", "TransferringInput",
+    "JobCurrentStartExecutingDate", "TransferringInput", "SwarmHpcDagFailed",
     _NEXT := "JobMaterializeNextProcId",  # only where jobs are made late
 ]  # fmt: skip
 
@@ -62,6 +62,7 @@ class Job:
     node_name: str = ""  # its node there
     remove_reason: str = ""
     group: str = ""  # accounting group
+    dag_failed: str = ""  # of a DAG: which nodes failed, and why
 
     @property
     def id(self) -> str:
@@ -83,7 +84,10 @@ def job_of(a: Mapping[str, Any]) -> Job:
     exit_code = int(a["ExitCode"]) if done and not signalled and "ExitCode" in a else None
     began, running = int(a.get("ShadowBday", 0)), status in ("running", "transferring", "suspended")
     now = int(a.get("ServerTime", 0))
-    executing = int(a.get("JobCurrentStartExecutingDate", 0)) >= int(a.get("JobCurrentStartDate", 1))
+    # Scheduler and local universe (DAGMan) have no starter that tells when the program begins.
+    executing = int(a.get("JobUniverse", 5)) in (7, 12) or (
+        int(a.get("JobCurrentStartExecutingDate", 0)) >= int(a.get("JobCurrentStartDate", 1))
+    )
     return Job(
         cluster=int(a["ClusterId"]),
         process=int(a["ProcId"]),
@@ -120,6 +124,7 @@ def job_of(a: Mapping[str, Any]) -> Job:
         node_name=str(a.get("DAGNodeName", "")),
         remove_reason=str(a.get("RemoveReason", "")),
         group=str(a.get("AcctGroup", "")),
+        dag_failed=str(a.get("SwarmHpcDagFailed", "")),
     )
 
 
@@ -128,4 +133,5 @@ def _number(a: Mapping[str, Any], name: str) -> int:
     value = a.get(name, 0)
     if not isinstance(value, int | float):
         value = a.eval(name) if hasattr(a, "eval") else 0
-    return int(value) if isinstance(value, int | float) else 0
+    # Not isinstance: what can't be evaluated comes as classad2.Value.Undefined, which is an int, too.
+    return int(value) if type(value) in (int, float) else 0

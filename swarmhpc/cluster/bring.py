@@ -161,7 +161,7 @@ def variables(cluster: Cluster) -> dict[str, object]:
     """What the playbooks need to know of the pool."""
     return {
         "swarm_peers": sorted({ip for m in cluster.machines if (ip := machine.ipv4(m.address))}),
-        "pool_ports": [cluster.ports.central_manager, cluster.ports.access_point],
+        "pool_ports": list(cluster.ports.keys),
         "execute_dir": cluster.execute_dir,
         "encrypted": cluster.encrypted,
         "apt_options": " ".join(images.apt_options()),

@@ -163,7 +163,7 @@ def access(pool: str) -> Access:
 
 
 def _ports(cluster: Cluster) -> tuple[int, ...]:
-    return (cluster.ports.central_manager, cluster.ports.access_point, *SWARM_PORTS)
+    return (*cluster.ports.keys, *SWARM_PORTS)
 
 
 def _free_mib(path: str) -> int | None:

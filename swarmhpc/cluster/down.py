@@ -77,7 +77,8 @@ def prepare(fleet: Fleet, file: Cluster | None, *, now: bool, purge: bool, pool_
     for name, engine in engines.items():
         where = "" if fleet.alone else f" on {name}"
         for volume in engine.volumes(pool):
-            (steps if purge else kept).append(f"{'delete ' if purge else ''}volume {volume} (the queue){where}")
+            what = "who has used how much" if volume == state.accounting_volume(pool) else "the queue"
+            (steps if purge else kept).append(f"{'delete ' if purge else ''}volume {volume} ({what}){where}")
         for tag in images.own_tags(engine, cluster):
             (steps if purge else kept).append(f"{'delete ' if purge else ''}image {tag}{where}")
         if engine.containers(f"{state.LABEL_CLUSTER}={pool}"):

@@ -228,7 +228,7 @@ def _ports_free(f: Facts, cluster: Cluster) -> Check:
         return _remote("ports")
     if f.pool_runs is None:
         return _unknown_pool("ports", f)
-    wanted = {cluster.ports.central_manager: "central_manager", cluster.ports.access_point: "access_point"}
+    wanted = cluster.ports.keys
     keys = ", ".join(str(p) for p in wanted)
     if f.pool_runs:
         return ok("ports", f"{keys}: held by the running pool")
@@ -336,7 +336,7 @@ def _leftovers(f: Facts, cluster: Cluster) -> Check:
     if f.pool_runs:
         return ok("leftovers", "the pool runs: what carries its label belongs to it")
     queue = f"{cluster.name}_queue"
-    strays = [v for v in f.volumes if v != queue]
+    strays = [v for v in f.volumes if v not in (queue, state.accounting_volume(cluster.name))]
     seen, mends = [], []
     if f.containers:
         seen.append(f"{len(f.containers)} containers, such as {f.containers[0].name}")

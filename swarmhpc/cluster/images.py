@@ -16,7 +16,7 @@ from swarmhpc.errors import CommandError, EngineError, EngineUnreachableError, S
 
 LABEL_IMAGE = "swarmhpc.image"
 """On images made here: `pool` or `base`."""
-_FILES = ("Dockerfile", "entrypoint", "docker", "janitor", "add-user", "outputs", "retire")
+_FILES = ("Dockerfile", "entrypoint", "docker", "janitor", "add-user", "factors", "outputs", "retire")
 _STALE = "Acquire::Check-Valid-Until=false"
 
 OnLine = Callable[[str], None]

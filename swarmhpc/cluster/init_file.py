@@ -161,6 +161,7 @@ ssh:                            # how this machine reaches the others
 queue:                          # where the access point keeps the queue; at most one of the two
   #machine: null                # on this machine's disk; null: the first manager
   #path: null                   # or a directory that all machines share: then the access point may move
+  #history: 512MiB              # how much is kept about jobs that have left the queue
 
 #networking: auto               # vip, dnsrr, or auto: vip where the kernels have IPVS
 #subnet: 10.73.0.0/16           # of the overlay network; private, /16 to /24, used by nothing else
@@ -170,6 +171,7 @@ queue:                          # where the access point keeps the queue; at mos
 ports:                          # TCP, on every machine
   #central_manager: 9618
   #access_point: 9619
+  #gateway: 9620                # output of running jobs, shells, events
 
 executors:                      # class name: its executors; more classes may follow, such as executors-big
   executors:
@@ -197,10 +199,16 @@ jobs:
   #pids_limit: 4096             # processes and threads of one job container
   #default_memory: 128MiB       # of a job that does not say request_memory
 
+fairness:                       # who may have how much of the pool
+  #people: {{}}                   # for instance {{alice: {{group: physics, max_cpus: 64, priority_factor: 500}}}}
+  #groups: {{}}                   # for instance {{physics: {{share: 50%}}, biology: {{cpus: 16, surplus: false}}}}
+  #limits: {{}}                   # jobs of a kind that may run at a time, for instance {{matlab: 5}}
+
 image:
   #name: null                   # the pool's image; null: built here
   #base: null                   # what it is built from; null: debian:forky-slim, or bootstrapped
 
+#on_event: null                 # told of each state change: a command, or a URL; {{command: …, states: [FAILED]}}
 #drain_timeout: 1d              # how long a leaving executor may go on with its jobs
 #execute_dir: /var/lib/swarmhpc/execute   # the jobs' scratch directories, the same path on every node
 """

@@ -223,9 +223,7 @@ def _nodes(f: LabFacts, cluster: Cluster) -> list[Check]:
 
 
 def _ports_free(f: LabFacts, cluster: Cluster) -> list[Check]:
-    ports = cluster.ports
-    wanted = {ports.central_manager: "ports.central_manager", ports.access_point: "ports.access_point"}
-    wanted |= findings.SWARM_PORTS
+    wanted = {port: f"ports.{key}" for port, key in cluster.ports.keys.items()} | findings.SWARM_PORTS
     bad = []
     for n, s in f.answering.items():
         if s.facts is None or s.error is not None or (s.engine is not None and s.engine.swarm_state == "active"):

@@ -44,8 +44,7 @@ def pool_ports(f: LabFacts, cluster: Cluster, name: str) -> list[int]:
     facts = f.seen[name].facts
     if not f.pool_runs or facts is None or not f.is_node(name):
         return []
-    ports = (cluster.ports.central_manager, cluster.ports.access_point)
-    return [p for p in ports if f.networking == "vip" or p in facts.listens]
+    return [p for p in cluster.ports.keys if f.networking == "vip" or p in facts.listens]
 
 
 @dataclass(frozen=True)

@@ -334,7 +334,7 @@ def _unfit(cluster: Cluster, s: Seen, nodes: Mapping[str, Node], networking: str
                 hint=f"ssh {name} docker info; then docker swarm leave --force",
             )
     if not is_node:
-        wanted = (*SWARM_PORTS, cluster.ports.central_manager, cluster.ports.access_point)
+        wanted = (*SWARM_PORTS, *cluster.ports.keys)
         if taken := [p for p in wanted if p in facts.listens]:
             return MachineError(
                 f"machine {name}: port {taken[0]} is taken by another program",

@@ -87,7 +87,7 @@ def check_machine(
     _check_swarm(cluster, swarm_state, is_manager=is_manager, swarm_cluster=swarm_cluster)
     if has_services:
         return
-    keys = {cluster.ports.central_manager: "central_manager", cluster.ports.access_point: "access_point"}
+    keys = cluster.ports.keys
     problems = [
         f"port {port} of this machine is taken by another program (wanted for ports.{keys[port]}); "
         f"see who has it: ss -ltnp 'sport = :{port}'"

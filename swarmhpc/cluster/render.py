@@ -13,20 +13,30 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from swarmhpc import _config_events as hooks
+from swarmhpc import _config_fairness as fair
 from swarmhpc import state
 from swarmhpc.config import Cluster, ExecutorClass
 from swarmhpc.errors import EngineError
+from swarmhpc.units import BYTES_PER_MIB
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_PROGRAM = (
-    "__init__.py", "errors.py", "units.py", "state.py", "tokens.py", "context.py", "config.py", "_config_*.py",
-    "adapters/__init__.py", "adapters/command.py", "adapters/condor.py", "adapters/docker.py",
-    "adapters/expressions.py", "adapters/machine.py", "cluster/__init__.py", "cluster/plan.py", "cluster/progress.py",
-    "cluster/render.py", "scaling/[!_]*.py", "scaling/__init__.py",
+_SHARED = (
+    "__init__.py", "errors.py", "units.py", "state.py", "states.py", "tokens.py", "context.py", "config.py",
+    "_config_*.py", "adapters/__init__.py", "adapters/condor.py", "adapters/job_ads.py", "adapters/machine.py",
+    "adapters/command.py", "adapters/slot_ads.py",
 )  # fmt: skip
-"""What `scaling.autoscale` imports, here and in what it imports."""
+_PROGRAMS = {
+    "autoscaler": (
+        *_SHARED, "adapters/docker.py", "adapters/expressions.py", "cluster/__init__.py", "cluster/plan.py",
+        "cluster/progress.py", "cluster/render.py", "scaling/*.py",
+    ),
+    "gateway": (*_SHARED, "wire.py", "adapters/hook.py", "adapters/processes.py", "gateway/*.py"),
+}  # fmt: skip
+"""What `scaling` and `gateway` import, here and in what they import: two, since a Swarm config holds 500 kB (engine
+20.10)."""
 _CONFIGS = ("common", "central-manager", "access-point", "autoscaler", "executor")
 
 
@@ -252,6 +262,16 @@ def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
         "pids_limit": cluster.jobs.pids_limit,
         "allow_host_network": cluster.jobs.allow_host_network,
         "docker_volumes": volumes,
+        "fairness": cluster.fairness,
+        # With blanks, so that no text of a configuration looks like a template's mark.
+        "fairness_json": json.dumps(fair.to_mapping(cluster.fairness)).replace("}", "} "),
+        "members": {
+            g.name: ", ".join(f'"{p.name}"' for p in cluster.fairness.people if p.group == g.name)
+            for g in cluster.fairness.groups
+        },
+        "has_hook": cluster.on_event is not None,
+        "counted": cluster.fairness.counted,
+        "history_bytes": cluster.queue.history_mib * BYTES_PER_MIB,
         "lease_s": state.SHARED_QUEUE_LEASE_S if cluster.queue.path else state.JOB_LEASE_S,
         "keepalive_s": state.JOB_LEASE_S - 25,
         "negotiator_interval_s": 1 if executors <= 20 else 5,
@@ -264,28 +284,33 @@ def render(cluster: Cluster, facts: RenderFacts) -> Rendered:
         configs[file] = text
         name = f"{cluster.name}_{key}-{state.short_hash(text)}"
         entries.append({"key": key, "name": name, "file": f"./{file}"})
-    program = _program()
-    configs["autoscaler.b64"] = program
-    name = f"{cluster.name}_program-{state.short_hash(program)}"
-    entries.append({"key": "autoscaler-program", "name": name, "file": "./autoscaler.b64"})
+    for what in _PROGRAMS:
+        key, program = f"{what}-program", _program(what)
+        configs[f"{key}.b64"] = program
+        name = f"{cluster.name}_{key}-{state.short_hash(program)}"
+        entries.append({"key": key, "name": name, "file": f"./{key}.b64"})
+    if cluster.on_event is not None:
+        text = json.dumps(hooks.to_mapping(cluster.on_event)) + "\n"
+        configs["on-event.json"] = text
+        name = f"{cluster.name}_on-event-{state.short_hash(text)}"
+        entries.append({"key": "on-event", "name": name, "file": "./on-event.json"})
     text = environment.get_template("pool.yml.j2").render(values, configs=entries)
     return _with_spec_labels(text, configs)
 
 
-def _program() -> str:
-    """The autoscaler's program for Python's zip import, as base64: the modules it needs of this package, so that it
-    always is of the same version as the `up` that deployed it and a change of it restarts nothing else.
+def _program(what: str) -> str:
+    """The autoscaler's or the gateway's (and its agents') program for Python's zip import, as base64: the modules it
+    needs of this package, so that it always is of the same version as the `up` that deployed it.
 
     Nothing is compressed and no time is kept: the same modules give the same text on every machine.
     """
     package = Path(__file__).parent.parent
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as program:
-        for pattern in _PROGRAM:
+        for pattern in _PROGRAMS[what]:
             for path in sorted(package.glob(pattern)):
                 name = f"swarmhpc/{path.relative_to(package).as_posix()}"
                 program.writestr(zipfile.ZipInfo(name), path.read_bytes())
-        program.writestr(zipfile.ZipInfo("__main__.py"), (package / "scaling" / "__main__.py").read_bytes())
     return base64.encodebytes(buffer.getvalue()).decode()
 
 

@@ -78,7 +78,6 @@ def check_alone(fleet: Fleet, cluster: Cluster) -> None:
     facts = engine.facts()
     managed = engine.managed_cluster()
     local = machine.engine_is_local()
-    ports = (cluster.ports.central_manager, cluster.ports.access_point)
     networks = {n: tuple(s) for n, s in engine.network_subnets().items() if n != f"{cluster.name}_pool"}
     known = {s for subnets in networks.values() for s in subnets}
     routes = {f"route {n}": (s,) for n, s in machine.routes().items() if s not in known} if local else {}
@@ -88,7 +87,7 @@ def check_alone(fleet: Fleet, cluster: Cluster) -> None:
         is_manager=facts.is_manager,
         swarm_cluster=managed,
         has_services=managed == cluster.name and bool(engine.services(cluster.name)),
-        ports_taken=tuple(p for p in ports if local and machine.port_taken(p)),
+        ports_taken=tuple(p for p in cluster.ports.keys if local and machine.port_taken(p)),
         subnets={**networks, **routes},
         has_queue_path=not local or cluster.queue.path is None or Path(cluster.queue.path).is_dir(),
     )

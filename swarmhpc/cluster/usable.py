@@ -101,9 +101,10 @@ def _said(tasks: Sequence[Task]) -> list[str]:
 def wait_daemons(engine: Engine, p: Prepared, progress: Progress, *, timeout_s: float) -> None:
     """Waits until central manager and access point run with the wanted settings and listen: with VIPs on every node
     that answers, for Swarm says Running also where the routing mesh does not work (facts)."""
+    wanted = p.cluster.ports
     ports = {
-        state.CENTRAL_MANAGER: p.cluster.ports.central_manager,
-        state.ACCESS_POINT: p.cluster.ports.access_point,
+        state.CENTRAL_MANAGER: (wanted.central_manager,),
+        state.ACCESS_POINT: (wanted.access_point, wanted.gateway),
     }
     ready = [n.address for n in p.view.nodes if n.state == "ready" and not n.address.startswith("0.")]
     addresses = (ready or [p.context.address]) if p.networking == "vip" else [p.context.address]
@@ -111,13 +112,13 @@ def wait_daemons(engine: Engine, p: Prepared, progress: Progress, *, timeout_s: 
     def look() -> str:
         services = {s.labels.get(state.LABEL_ROLE): s for s in engine.services(p.cluster.name)}
         waiting = []
-        for role, port in ports.items():
+        for role, listens in ports.items():
             service = services[role]
             if not any(t.is_up and t.container_spec == service.container_spec for t in engine.tasks(service.id)):
                 waiting.append(f"{role} does not run yet")
                 continue
-            silent = [a for a in addresses if not machine.port_answers(a, port)]
-            waiting += [f"{role} does not answer at {a}:{port} yet" for a in silent]
+            silent = [f"{a}:{port}" for port in listens for a in addresses if not machine.port_answers(a, port)]
+            waiting += [f"{role} does not answer at {where} yet" for where in silent]
         return "; ".join(waiting)
 
     _wait(engine, p.cluster.name, look, progress, timeout_s=timeout_s)

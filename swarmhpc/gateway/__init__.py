@@ -1,0 +1,1 @@
+"""The gateway: what HTCondor's remote protocol lacks from outside. Runs in the pool's own containers."""
