@@ -1,5 +1,5 @@
 """`python -m swarmhpc`."""
 
-from swarmhpc.cli.app import main
+from swarmhpc.cli.main import main
 
 main()

@@ -8,7 +8,26 @@ from typing import Annotated
 import typer
 
 from swarmhpc import __version__
-from swarmhpc.cli import autoscale, check, cluster, images, init, jobs, nodes, output, scale, status, tokens
+from swarmhpc.cli import (
+    autoscale,
+    check,
+    cluster,
+    events,
+    fair,
+    images,
+    init,
+    jobs,
+    logs,
+    nodes,
+    output,
+    queue,
+    scale,
+    status,
+    submit,
+    tokens,
+    why,
+)
+from swarmhpc.cli import run as run_command
 from swarmhpc.errors import SwarmHpcError
 
 app = typer.Typer(
@@ -26,7 +45,14 @@ status.register(app)
 scale.register(app)
 autoscale.register(app)
 check.register(app)
+submit.register(app)
+queue.register(app)
 jobs.register(app)
+run_command.register(app)
+logs.register(app)
+why.register(app)
+events.register(app)
+fair.register(app)
 app.command()(tokens.login)
 app.add_typer(nodes.app, name="node")
 app.add_typer(tokens.app, name="token")

@@ -103,14 +103,12 @@ def check(
     limits = None if no_pool else _limits_if_it_answers(context.obj)
     documents, summaries, failed = [], [], False
     for file, text in texts.items():
-        given = read(file, text, overrides=overrides, append=append or (), allow_commands=allow_commands)
-        found = judge(given, limits).findings
+        found, jobs, said = _judged(file, text, overrides, append or (), limits, allow_commands=allow_commands)
         failed = failed or has_errors(found)
-        jobs = given.description.jobs
         if json:
             documents.append({"file": file, "jobs": jobs, "findings": [shown.as_data(f, file) for f in found]})
         else:
-            shown.show(found, given.texts, output.out)
+            shown.show(found, said, output.out)
         summaries.append(shown.summary(file, jobs, found))
     if json:
         output.as_json(documents)
@@ -286,6 +284,29 @@ def as_data(translation: Translation, job: tuple[int, int] | None = None) -> Ite
 
 
 # -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _judged(
+    file: str,
+    text: str,
+    overrides: Sequence[str],
+    append: Sequence[str],
+    limits: Limits | None,
+    *,
+    allow_commands: bool,
+) -> tuple[Sequence[Finding], int, shown.Texts]:
+    """Findings about a description, or a DAG and its nodes' descriptions; its jobs, or nodes; the texts."""
+    from swarmhpc.jobs import dag
+
+    if dag.is_dag(file):
+        texts = shown.Texts()
+        flow = dag.read(
+            Path(file), cwd=Path.cwd(), limits=limits, overrides=overrides, append=append,
+            allow_commands=allow_commands, remember=texts.remember,
+        )  # fmt: skip
+        return flow.findings, len(flow.graph.names), texts
+    given = read(file, text, overrides=overrides, append=append, allow_commands=allow_commands)
+    return judge(given, limits).findings, given.description.jobs, given.texts
 
 
 def _encode_anything() -> None:

@@ -97,14 +97,18 @@ def prepare(
     *,
     cwd: Path,
     limits: Limits,
+    text: str | None = None,
     overrides: Sequence[str] = (),
     append: Sequence[str] = (),
+    adapt: bool = False,
     allow_commands: bool = False,
 ) -> Translation:
-    """Parses and translates. Contacts nobody. Raises DescriptionError with every mistake."""
+    """Parses and translates the file `path`, or `text` that is called so. Contacts nobody. Raises DescriptionError with
+    every mistake."""
     machine = sources(path, cwd, run=allow_commands)
-    description = parse(read(path), file=str(path), sources=machine, overrides=overrides, append=append)
-    translation = translate(description, limits=limits, side=submit_side(cwd))
+    text = read(path) if text is None else text
+    description = parse(text, file=str(path), sources=machine, overrides=overrides, append=append)
+    translation = translate(description, limits=limits, side=submit_side(cwd), adapt=adapt)
     if any(f.severity == "error" for f in translation.findings):
         raise DescriptionError(str(path), translation.findings)
     return translation
@@ -165,7 +169,7 @@ _FILE_COMMANDS = ("output", "error", "log", "transfer_output_remaps", "initialdi
 
 def _spooled_rows(cluster: Cluster) -> Iterator[Sequence[str]]:
     for row, files in cluster.rows():
-        yield _quoted(files.output or ""), *row, _quoted(files.error or "")
+        yield quoted(files.output or ""), *row, quoted(files.error or "")
 
 
 def _writes(cluster: Cluster, name: str) -> bool:
@@ -184,7 +188,7 @@ def _direct(cluster: Cluster) -> str:
         'MY.Iwd = "/var/spool/condor/$INT(swarmhpc_c)/$INT(swarmhpc_p)/cluster$(ClusterId).proc$(ProcId).subproc0"',
         f"MY.StageInStart = {now}",
         f"MY.StageInFinish = {now - 1}",
-        f"MY.SUBMIT_Iwd = {_quoted(cluster.common['initialdir'])}",
+        f"MY.SUBMIT_Iwd = {quoted(cluster.common['initialdir'])}",
         "MY.SUBMIT_TransferOutputRemaps = $(swarmhpc_remaps)",
         # What `condor_submit -spool` sets: stay until fetched, ten days at most.
         "leave_in_queue = JobStatus == 4 && (time() - (CompletionDate ?: time())) < 864000"
@@ -214,15 +218,15 @@ def _direct_rows(cluster: Cluster) -> Iterator[Sequence[str]]:
     for row, files in cluster.rows():
         remaps = [f"_condor_stdout={files.output}"] if files.output else []
         remaps += [f"_condor_stderr={files.error}"] if files.error else []
-        values = [_quoted(";".join(remaps)), *[row[i] for i in kept], _quoted(files.output or "")]
+        values = [quoted(";".join(remaps)), *[row[i] for i in kept], quoted(files.output or "")]
         if has_log:
             log = files.log
-            values += [_quoted(PurePosixPath(log).name), _quoted(log)] if log else ["undefined", "undefined"]
-        values.append(_quoted(files.error or ""))
+            values += [quoted(PurePosixPath(log).name), quoted(log)] if log else ["undefined", "undefined"]
+        values.append(quoted(files.error or ""))
         yield values
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A ClassAd string literal in submit language: $(Cluster) is HTCondor's to fill in, any other `$` stays one."""
     kept = re.sub(r"\$(?!\((?:Cluster|DOLLAR)\))(?=[A-Za-z0-9_]*\()", "$(DOLLAR)", text)
     escaped = kept.replace("\\", "\\\\").replace('"', '\\"')
