@@ -22,6 +22,17 @@ name: testpool
 executors:
   executors: {replicas: 2, cpus: 2, memory: 1GiB, reserve: false}
 drain_timeout: 10m
+fairness:
+  people:
+    favoured: {priority_factor: 500}
+    grouped: {group: testers}
+  groups:
+    testers: {share: 25%}
+on_event:  # test_events.py
+  command: >-
+    { id -u; cat; cat /etc/condor/passwords.d/POOL /var/spool/condor/job_queue.log && echo SECRET; }
+    >> /tmp/hook.told 2>&1; true
+  states: [FAILED]
 """
 
 

@@ -54,4 +54,4 @@ def test_quickstart_takes_a_fresh_clone_to_ten_outputs_and_does_nothing_twice(tm
     finally:
         down = _run(clone, home, command, "down", "--now")
     assert down.returncode == 0, down.stderr
-    docker("volume", "rm", "swarmhpc_queue")
+    docker("volume", "rm", "swarmhpc_queue", "swarmhpc_accounting")

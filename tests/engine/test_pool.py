@@ -186,7 +186,8 @@ def test_down_lets_jobs_finish_keeps_the_queue_and_up_brings_it_back(pool: Cli, 
     assert f"{POOL}_queue" in done.err
     assert docker("info", "-f", "{{.Swarm.LocalNodeState}}") == "inactive"
     assert docker("ps", "-aq", "--filter", f"label=swarmhpc.cluster={POOL}") == ""
-    assert docker("volume", "ls", "-q", "--filter", f"label=swarmhpc.cluster={POOL}") == f"{POOL}_queue"
+    volumes = docker("volume", "ls", "-q", "--filter", f"label=swarmhpc.cluster={POOL}").split()
+    assert sorted(volumes) == [f"{POOL}_accounting", f"{POOL}_queue"]
     assert "docker_gwbridge" not in docker("network", "ls")
     assert not Path("/var/lib/swarmhpc/execute").exists()
     assert not (pool.config_home / "swarmhpc" / POOL).exists()

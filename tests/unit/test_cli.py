@@ -17,7 +17,8 @@ from swarmhpc.errors import SwarmHpcError, UsageError
 TOP = Path(__file__).resolve().parents[2]
 COMMANDS = {
     *("up", "down", "status", "scale", "autoscale", "doctor", "render"),
-    *("check", "translate", "submit", "q", "wait", "fetch", "rm"),
+    *("check", "translate", "submit", "q", "wait", "fetch", "rm", "hold", "release", "edit"),
+    *("run", "logs", "ssh", "why", "events", "quota", "usage"),
     *("init", "node", "login", "token", "images"),
 }
 

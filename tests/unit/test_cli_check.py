@@ -219,6 +219,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("SWARMHPC_POOL", raising=False)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("swarmhpc.pool._connected", None)  # a process talks to one pool as one person
     return tmp_path / "here"
 
 

@@ -12,11 +12,13 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarmhpc._config_fairness import Group, Person
 from swarmhpc.config import (
     MAX_FILE_BYTES,
     Cluster,
     ConfigError,
     ExecutorClass,
+    Fairness,
     Image,
     JobPolicy,
     Machine,
@@ -61,7 +63,8 @@ def test_no_file_gives_the_documented_defaults() -> None:
         drain_timeout_s=86400,
         execute_dir="/var/lib/swarmhpc/execute",
         machines=(),
-        queue=Queue(None, None),
+        queue=Queue(None, None, 512),
+        fairness=Fairness((), (), ()),
         encrypted=False,
         prepare=True,
     )
@@ -77,8 +80,10 @@ def test_no_file_gives_the_documented_defaults() -> None:
         "null\n",
         "{}",
         "version: 1\n",
-        "ports:\njobs:\nimage:\nexecutors:\nssh:\nmachines:\nqueue:\n",
+        "ports:\njobs:\nfairness:\nimage:\nexecutors:\nssh:\nmachines:\nqueue:\n",
         "machines: {}\nqueue: {machine: null, path: null}\n",
+        "fairness:\n",
+        "fairness: {people: , groups: , limits: }\n",
         "executors: {executors: {placement: }}\n",
         "executors:\n  executors:\n",
         "jobs: {volumes: }\n",
@@ -98,20 +103,28 @@ def test_the_example_is_the_defaults_plus_what_it_shows() -> None:
             ExecutorClass("executors-big", replicas=1, cpus=2, memory_mib=4096, scratch="/scratch/swarmhpc", maximum=2),
         ),
         jobs=JobPolicy(volumes=(Volume("/data", "/data"),)),
+        fairness=Fairness(
+            (Person("alice", group="physics", max_jobs=100, max_cpus=64),),
+            (Group("biology", cpus=16, surplus=False), Group("physics", 50)),
+            (("matlab", 5),),
+        ),
     )
 
 
 def test_the_examples_show_every_key_and_the_reference_names_it() -> None:
     def key_paths(value: object, path: str = "") -> set[str]:
-        if isinstance(value, dict) and not path.endswith((".labels", ".placement", ".resources")):
-            named = path in (".executors", ".machines")
+        if isinstance(value, dict) and not path.endswith((".labels", ".placement", ".resources", ".limits")):
+            named = path in (".executors", ".machines", ".fairness.people", ".fairness.groups")
             return {p for key, inner in value.items() for p in key_paths(inner, f"{path}.{'NAME' if named else key}")}
         if isinstance(value, list) and value:
             return {p for inner in value for p in key_paths(inner, f"{path}[]")}
         return {path.removeprefix(".")}
 
     full = dataclasses.replace(
-        Cluster(), jobs=JobPolicy(volumes=(Volume("/a", "/a"),)), machines=(Machine("n1", "n1", "manager"),)
+        Cluster(),
+        jobs=JobPolicy(volumes=(Volume("/a", "/a"),)),
+        machines=(Machine("n1", "n1", "manager"),),
+        fairness=Fairness((Person("a"),), (Group("g", 50), Group("h", cpus=4))),
     )
     common_ssh = {f"ssh.{field.name}" for field in dataclasses.fields(Ssh)}
     every_key = key_paths(to_mapping(full)) | common_ssh
@@ -133,6 +146,7 @@ def test_the_examples_show_every_key_and_the_reference_names_it() -> None:
         ("address: 127.0.0.1", Cluster(address="127.0.0.1")),
         ("ports: {central_manager: 1, access_point: 65535}", Cluster(ports=Ports(1, 65535))),
         ("ports: {central_manager: 9619, access_point: 9618}", Cluster(ports=Ports(9619, 9618))),
+        ("ports: {gateway: 443}", Cluster(ports=Ports(gateway=443))),
         ("executors: {a: {replicas: 0}}", Cluster(executors=(ExecutorClass("a", 0),))),
         ("executors: {on: {cpus: 3}}", Cluster(executors=(ExecutorClass("on", cpus=3),))),
         (
@@ -185,6 +199,22 @@ def test_the_examples_show_every_key_and_the_reference_names_it() -> None:
         (
             "image: {name: 'r.example.org:5000/pool/x:1', base: debian}",
             Cluster(image=Image("r.example.org:5000/pool/x:1", "debian")),
+        ),
+        ("queue: {history: 2GiB}", Cluster(queue=Queue(history_mib=2048))),
+        (
+            "fairness: {people: {b.o-b: {max_jobs: 3, max_cpus: 4}, al: {group: g, priority_factor: 500}},"
+            " groups: {h: {cpus: 8, surplus: no}, g: {share: 30 %}}, limits: {matlab: 5, ansys_x: 1}}",
+            Cluster(
+                fairness=Fairness(
+                    (Person("al", 500, "g"), Person("b.o-b", max_jobs=3, max_cpus=4)),
+                    (Group("g", 30), Group("h", cpus=8, surplus=False)),
+                    (("ansys_x", 1), ("matlab", 5)),
+                )
+            ),
+        ),
+        (
+            "fairness: {people: {a: {group: null, max_jobs: null, max_cpus: null}, b: }}",
+            Cluster(fairness=Fairness((Person("a"), Person("b")))),
         ),
         ("drain_timeout: 1h30m", Cluster(drain_timeout_s=5400)),
         ("drain_timeout: 90", Cluster(drain_timeout_s=90)),
@@ -306,6 +336,26 @@ BAD = [
     ("executors: {a: {resources: {GPUs: 1}}}", 1, 29, "executors.a.resources.GPUs", "", "write gpus: 1 beside"),
     ("executors: {a: {resources: {x: 0}}}", 1, 32, "executors.a.resources.x", "from 1 to 1000000", ""),
     ("executors: {a: {resources: {x: 1, X: 2}}}", 1, 35, "executors.a.resources.X", "saw X beside x", "lower case"),
+    # fairness
+    ("fairness: {people: [a]}", 1, 20, "fairness.people", "wanted keys with values, saw a list", ""),
+    ("fairness: {people: {Al: }}", 1, 21, "fairness.people.Al", "wanted a person's name", ""),
+    ("fairness: {people: {a: {group: g}}}", 1, 32, "fairness.people.a.group", "saw g", "there are no groups"),
+    ("fairness: {people: {a: {max_jobs: 0}}}", 1, 35, "fairness.people.a.max_jobs", "from 1 to 1000000", ""),
+    ("fairness: {people: {a: {max_cpu: 1}}}", 1, 25, "fairness.people.a.max_cpu", "unknown key", "max_cpus"),
+    ("fairness: {people: {a: {priority_factor: 0}}}", 1, 42, "fairness.people.a.priority_factor", "from 1 to", ""),
+    ("fairness: {groups: {a.b: {cpus: 1}}}", 1, 21, "fairness.groups.a.b", "wanted a group's name", ""),
+    ("fairness: {groups: {g: }}", 1, 21, "fairness.groups.g", "either share or cpus, saw neither", "share: 50%"),
+    ("fairness: {groups: {g: {share: 5%, cpus: 1}}}", 1, 21, "fairness.groups.g", "saw both", ""),
+    ("fairness: {groups: {g: {share: 50}}}", 1, 32, "fairness.groups.g.share", "a share from 1% to 100%", "write 50%"),
+    ("fairness: {groups: {g: {share: 0%}}}", 1, 32, "fairness.groups.g.share", "from 1% to 100%, saw 0%", ""),
+    ("fairness: {groups: {g: {share: 60%}, h: {share: 41%}}}", 1, 49, "fairness.groups.h.share", "saw 101%", ""),
+    ("fairness: {limits: 5}", 1, 20, "fairness.limits", "wanted keys with values", "as in matlab: 5"),
+    ("fairness: {limits: {mat-lab: 5}}", 1, 21, "fairness.limits.mat-lab", "wanted a limit's name", ""),
+    ("fairness: {limits: {swarmhpc_x: 5}}", 1, 21, "fairness.limits.swarmhpc_x", "another name", ""),
+    ("fairness: {limits: {x: 0}}", 1, 24, "fairness.limits.x", "from 1 to 1000000", ""),
+    ("queue: {history: 5}", 1, 18, "queue.history", "with its unit", ""),
+    ("ports: {access_point: 9620}", 1, 23, "ports.access_point", "saw 9620 for gateway too", ""),
+    ("ports: {gateway: 9618}", 1, 18, "ports.gateway", "saw 9618 for central_manager too", ""),
     ("ports: {access_point: 0}", 1, 23, "ports.access_point", "from 1 to 65535", ""),
     ("ports: {access_point: 65536}", 1, 23, "ports.access_point", "from 1 to 65535, saw 65536", ""),
     ("ports: {access_point: 2377}", 1, 23, "ports.access_point", "Swarm's management", ""),
@@ -594,7 +644,7 @@ CLUSTERS = st.builds(
     networking=st.sampled_from(["auto", "vip", "dnsrr"]),
     subnet=st.builds("10.{}.{}.0/24".format, st.integers(1, 255), st.integers(0, 255)),
     address=st.none() | st.builds("192.168.{}.{}".format, st.integers(0, 255), st.integers(0, 255)),
-    ports=st.lists(st.integers(8000, 65535), min_size=2, max_size=2, unique=True).map(lambda p: Ports(*p)),
+    ports=st.lists(st.integers(8000, 65535), min_size=3, max_size=3, unique=True).map(lambda p: Ports(*p)),
     executors=st.lists(CLASSES, min_size=1, max_size=4, unique_by=lambda c: c.name).map(
         lambda classes: tuple(sorted(classes, key=lambda c: c.name))  # as parse gives them
     ),
@@ -611,7 +661,28 @@ CLUSTERS = st.builds(
     encrypted=st.booleans(),
     autoscale=st.booleans(),
     prepare=st.booleans(),
-    queue=st.builds(Queue, path=st.none() | st.just("/shared/queue")),
+    queue=st.builds(Queue, path=st.none() | st.just("/shared/queue"), history_mib=st.integers(6, 4096)),
+    fairness=st.builds(
+        Fairness,
+        people=st.lists(
+            st.builds(
+                Person,
+                name=st.from_regex(r"[a-z][a-z0-9._-]{0,30}", fullmatch=True),
+                priority_factor=st.integers(1, 1000000),
+                group=st.none() | st.just("on"),
+                max_jobs=st.none() | st.integers(1, 9),
+                max_cpus=st.none() | st.integers(1, 9),
+            ),
+            max_size=3,
+            unique_by=lambda p: p.name,
+        ).map(lambda people: tuple(sorted(people, key=lambda p: p.name))),
+        groups=st.builds(Group, name=st.just("on"), share_percent=st.integers(1, 100), surplus=st.booleans()).map(
+            lambda group: (Group("n", cpus=3), group)
+        ),
+        limits=st.dictionaries(st.sampled_from(["a", "no", "e1"]), st.integers(1, 9)).map(
+            lambda found: tuple(sorted(found.items()))
+        ),
+    ),
 ).map(lambda c: dataclasses.replace(c, autoscale=c.autoscale and any(e.maximum for e in c.executors)))
 LABELS = st.dictionaries(
     st.from_regex(r"[a-z][A-Za-z0-9._-]{0,6}", fullmatch=True),
@@ -677,6 +748,7 @@ def test_a_cluster_that_was_dumped_reads_back_the_same(cluster: Cluster) -> None
                         *("name", "ports", "executors", "jobs", "volumes", "target", "memory", "cpus", "a"),
                         *("resources", "spread", "min", "max", "scratch", "autoscale", "idle", "reserve"),
                         *("machines", "address", "role", "ssh", "labels", "queue", "path", "placement"),
+                        *("fairness", "people", "groups", "limits", "group", "share", "surplus", "max_jobs"),
                     ]
                 ),
                 inner,

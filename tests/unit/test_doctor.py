@@ -215,7 +215,7 @@ SECOND = replace(NODE, id="n2", name="m2", labels={})
         ("leftovers", {"pool_runs": False}, "ok", "only volume swarmhpc_queue: the queue, kept on purpose", ""),
         (
             "leftovers",
-            {"pool_runs": False, "volumes": ("swarmhpc_queue", "odd")},
+            {"pool_runs": False, "volumes": ("swarmhpc_accounting", "swarmhpc_queue", "odd")},
             "warning",
             "volumes odd",
             "docker volume rm odd",

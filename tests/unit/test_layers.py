@@ -18,12 +18,23 @@ TERMINAL = {"typer", "rich", "click"}
 GROUND_FLOOR = {
     *("swarmhpc", "swarmhpc.errors", "swarmhpc.units", "swarmhpc.state", "swarmhpc.states"),
     *("swarmhpc.config", "swarmhpc._config_yaml", "swarmhpc._config_rules"),
-    *("swarmhpc._config_checks", "swarmhpc._config_machines"),
+    *("swarmhpc._config_checks", "swarmhpc._config_machines", "swarmhpc._config_fairness"),
+    "swarmhpc._config_events",
 }
-WINGS = ("swarmhpc.cluster", "swarmhpc.jobs", "swarmhpc.scaling")
+FACADE = "swarmhpc/pool.py"  # above the wings, below cli
+SHOWS_THE_FACADE = {"swarmhpc/__init__.py", FACADE}
+WINGS = ("swarmhpc.cluster", "swarmhpc.gateway", "swarmhpc.jobs", "swarmhpc.scaling")
 PURE_NAMES = {
     *("description.py", "translate.py", "plan.py", "policy.py", "victims.py", "units.py", "errors.py"),
-    *("config.py", "_config_yaml.py", "_config_rules.py", "_config_checks.py", "_config_machines.py"),
+    *(
+        "config.py",
+        "_config_yaml.py",
+        "_config_rules.py",
+        "_config_checks.py",
+        "_config_machines.py",
+        "_config_fairness.py",
+    ),
+    *("_config_events.py", "states.py"),
 }
 # What the parser and the translator are made of.
 _PARTS = (
@@ -129,7 +140,7 @@ def broken_rules(path: str, source: str) -> list[str]:
     found = []
     folder, name = path.split("/")[1], path.split("/")[-1]
     is_entry_point = path == "swarmhpc/__main__.py"  # `python -m swarmhpc` is the command line
-    on_ground_floor = folder == name
+    on_ground_floor = folder == name and path != FACADE
     in_adapters, in_cli = folder == "adapters", folder == "cli"
     for node, eager in _nodes(ast.parse(source)):
         line = getattr(node, "lineno", 0)
@@ -145,6 +156,8 @@ def broken_rules(path: str, source: str) -> list[str]:
             found.extend(f"{line}: {module} is imported outside cli/" for module in sorted(tops & TERMINAL))
         if not in_cli and not is_entry_point and any(module.startswith("swarmhpc.cli") for module in ours):
             found.append(f"{line}: cli is imported from below")
+        if not in_cli and path not in SHOWS_THE_FACADE and modules & {"swarmhpc.pool", "swarmhpc.Pool"}:
+            found.append(f"{line}: the facade is imported from below")
         if in_adapters:
             above = {m for m in ours if m.startswith(WINGS)}
             found.extend(f"{line}: an adapter imports {module}" for module in sorted(above))
@@ -183,6 +196,15 @@ def test_importing_the_command_line_loads_no_engine_and_no_pool_library() -> Non
     assert (seen.stdout.strip(), seen.stderr) == ("[]", "")
 
 
+def test_importing_the_package_is_instant_and_its_facade_comes_when_asked_for() -> None:
+    code = (
+        "import sys, swarmhpc; print([m for m in sys.modules if m.startswith('swarmhpc.')]);"
+        "from swarmhpc import Pool; print(Pool.__module__, 'htcondor2' in sys.modules)"
+    )
+    seen = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=False)
+    assert (seen.stdout, seen.stderr) == ("[]\nswarmhpc.pool False\n", "")
+
+
 @pytest.mark.parametrize(
     ("path", "source", "broken"),
     [
@@ -203,6 +225,10 @@ def test_importing_the_command_line_loads_no_engine_and_no_pool_library() -> Non
         ("swarmhpc/units.py", "from swarmhpc.adapters import x", "the ground floor imports swarmhpc.adapters"),
         ("swarmhpc/state.py", "from swarmhpc.cli import app", "cli is imported from below"),
         ("swarmhpc/cluster/__main__.py", "from swarmhpc.cli import app", "cli is imported from below"),
+        ("swarmhpc/jobs/watch.py", "from swarmhpc.pool import Pool", "the facade is imported from below"),
+        ("swarmhpc/cluster/up.py", "def f():\n    from swarmhpc import Pool", "the facade is imported from below"),
+        ("swarmhpc/pool.py", "from swarmhpc.cli import output", "cli is imported from below"),
+        ("swarmhpc/pool.py", "import htcondor2", "htcondor2 is imported outside adapters/"),
         ("swarmhpc/__main__.py", "import typer", "typer is imported outside cli/"),
         ("swarmhpc/cluster/up.py", "from rich.table import Table", "rich is imported outside cli/"),
         ("swarmhpc/cluster/up.py", "print('x')", "print outside cli/"),
@@ -229,6 +255,8 @@ def test_a_broken_rule_is_found(path: str, source: str, broken: str) -> None:
         ("swarmhpc/jobs/translate.py", "from swarmhpc import errors, units"),
         ("swarmhpc/jobs/translate.py", "from swarmhpc.jobs import rules"),
         ("swarmhpc/__main__.py", "from swarmhpc.cli.app import main"),
+        ("swarmhpc/pool.py", "def f():\n    from swarmhpc.jobs import watch"),
+        ("swarmhpc/cli/jobs.py", "def f():\n    from swarmhpc.pool import Pool"),
     ],
 )
 def test_what_the_rules_allow_is_not_reported(path: str, source: str) -> None:

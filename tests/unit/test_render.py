@@ -18,7 +18,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmhpc import _config_fairness as fair
 from swarmhpc import state
+from swarmhpc._config_fairness import Fairness, Group, Person
 from swarmhpc.cluster import render as module
 from swarmhpc.cluster.render import (
     ClassPlan,
@@ -353,6 +355,76 @@ def test_no_template_mark_is_left_in_an_htcondor_configuration(revoked: str) -> 
         assert not re.search(r"\{\{|\{%|\}\}", text), name
 
 
+UNFAIR = Fairness(
+    (Person("al-x", 500, "phys", max_jobs=3), Person("bob", max_cpus=8), Person("cy", group="phys")),
+    (Group("bio", cpus=4, surplus=False), Group("phys", share_percent=7)),
+    (("matlab", 5),),
+)
+
+
+def test_who_may_have_how_much_reaches_htcondor() -> None:
+    configs = rendered(Cluster(fairness=UNFAIR)).configs
+    manager, access_point = (configs[f"{name}.conf"].splitlines() for name in ("central-manager", "access-point"))
+    assert {
+        "GROUP_NAMES = bio, phys",
+        "GROUP_QUOTA_bio = 4",
+        "GROUP_ACCEPT_SURPLUS_bio = false",
+        "GROUP_QUOTA_DYNAMIC_phys = 0.07",
+        "GROUP_ACCEPT_SURPLUS_phys = true",
+        "MATLAB_LIMIT = 5",
+        "SWARMHPC_JOBS_AL_2D_X_LIMIT = 3",
+        "SWARMHPC_CPUS_BOB_LIMIT = 8",
+        "NEGOTIATOR_CYCLE_DELAY  = 3",
+    } <= set(manager)
+    assert {
+        '  REQUIREMENTS member(Owner, { "al-x", "cy" })',
+        '  REQUIREMENTS Owner =?= "al-x"',
+        '  SET ConcurrencyLimits strcat("$(MY.SwarmHpcAskedLimits)", ",swarmhpc_jobs_al_2d_x")',
+        '  SET ConcurrencyLimits strcat("$(MY.SwarmHpcAskedLimits)", ",swarmhpc_cpus_bob:", RequestCpus)',
+    } <= set(access_point)
+
+
+def test_the_pool_tells_its_rules_as_they_are_in_the_file() -> None:
+    text = rendered(Cluster(fairness=UNFAIR)).configs["central-manager.conf"]
+    (told,) = re.findall('^SwarmHpcFairness = "(.*)"$', text, re.MULTILINE)
+    assert fair.from_mapping(json.loads(told.replace('\\"', '"'))) == UNFAIR
+
+
+def test_people_whose_names_differ_have_limits_that_differ() -> None:
+    names = ["a.b", "a-b", "a_b", "ab", "a_2e_b", "a_5f_b"]
+    assert len({Person(n).jobs_limit for n in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("fairness", "delay"),
+    [
+        (Fairness(), 0),
+        (Fairness((Person("a", 9),)), 0),
+        (Fairness(groups=(Group("g", 5),)), 0),
+        (Fairness(groups=(Group("g", 5, surplus=False),)), 3),
+        (Fairness((Person("a", max_cpus=1),)), 3),
+        (Fairness(limits=(("x", 1),)), 3),
+    ],
+)
+def test_negotiations_wait_for_what_executors_tell_only_where_something_is_counted(
+    fairness: Fairness, delay: int
+) -> None:
+    lines = rendered(Cluster(fairness=fairness)).configs["central-manager.conf"].splitlines()
+    assert f"NEGOTIATOR_CYCLE_DELAY  = {delay}" in lines
+
+
+@pytest.mark.parametrize("surplus", [True, False])
+def test_what_a_group_may_not_exceed_is_given_out_by_the_negotiator_alone(*, surplus: bool) -> None:
+    text = rendered(Cluster(fairness=Fairness(groups=(Group("g", 5, surplus=surplus),)))).configs["access-point.conf"]
+    assert ("CLAIM_PARTITIONABLE_LEFTOVERS = false" in text.splitlines()) is not surplus
+
+
+def test_the_history_has_the_size_of_the_file_in_five_parts() -> None:
+    text = rendered(Cluster(queue=Queue(history_mib=100))).configs["access-point.conf"]
+    assert f"MAX_HISTORY_LOG       = {100 * 2**20 // 5}" in text.splitlines()
+    assert "MAX_HISTORY_ROTATIONS = 4" in text.splitlines()
+
+
 def test_swarms_own_templates_reach_the_stack() -> None:
     for name, service in services().items():
         assert "{{.Task.ID}}" in service["hostname"] or '{{printf "%.6s" .Task.ID}}' in service["hostname"], name
@@ -373,14 +445,14 @@ def test_no_option_is_used_that_docker_stack_deploy_ignores() -> None:
 def test_with_vips_ports_go_through_the_mesh_and_the_central_manager_is_free_to_move() -> None:
     found = services()
     assert {s["deploy"]["endpoint_mode"] for s in found.values()} == {"vip"}
-    assert [p["mode"] for s in found.values() for p in s.get("ports", ())] == ["ingress", "ingress"]
+    assert [p["mode"] for s in found.values() for p in s.get("ports", ())] == ["ingress"] * 3
     assert "placement" not in found["central-manager"]["deploy"]
 
 
 def test_without_vips_ports_are_the_nodes_own_and_the_central_manager_stays_where_clients_look() -> None:
     found = services(networking="dnsrr")
     assert {s["deploy"]["endpoint_mode"] for s in found.values()} == {"dnsrr"}
-    assert [p["mode"] for s in found.values() for p in s.get("ports", ())] == ["host", "host"]
+    assert [p["mode"] for s in found.values() for p in s.get("ports", ())] == ["host"] * 3
     at_queue = {"constraints": ["node.labels.swarmhpc.queue == swarmhpc"]}
     assert found["central-manager"]["deploy"]["placement"] == at_queue
 
@@ -400,7 +472,7 @@ def test_a_queue_on_a_shared_filesystem_lets_the_access_point_move_where_the_mes
     loaded = stack(Cluster(queue=Queue(path="/nfs/queue")), networking=networking)
     daemons = {n: loaded["services"][n] for n in ("central-manager", "access-point")}
     assert daemons["access-point"]["volumes"] == ["/nfs/queue:/var/spool/condor"]
-    assert "volumes" not in loaded
+    assert list(loaded["volumes"]) == ["accounting"]
     # Without the mesh, clients look at one node only: whatever holds the queue, both stay there.
     assert {"placement" in d["deploy"] for d in daemons.values()} == {central_manager_stays}
 
@@ -423,12 +495,15 @@ def test_the_overlay_is_encrypted_when_the_file_says_so(
     assert stack(Cluster(encrypted=encrypted), networking=networking)["networks"]["pool"].get("driver_opts") == options
 
 
-def test_only_the_two_daemons_publish_a_port_and_it_is_the_same_inside_and_outside() -> None:
-    cluster = Cluster(ports=Ports(20001, 20002))
+def test_only_the_daemons_publish_ports_and_they_are_the_same_inside_and_outside() -> None:
+    cluster = Cluster(ports=Ports(20001, 20002, 20003))
     found = services(cluster)
     published = {name: s["ports"] for name, s in found.items() if "ports" in s}
     ports = {name: [(p["target"], p["published"], p["protocol"]) for p in ps] for name, ps in published.items()}
-    assert ports == {"central-manager": [(20001, 20001, "tcp")], "access-point": [(20002, 20002, "tcp")]}
+    assert ports == {
+        "central-manager": [(20001, 20001, "tcp")],
+        "access-point": [(20002, 20002, "tcp"), (20003, 20003, "tcp")],
+    }
     configs = rendered(cluster).configs
     assert settings(configs["common.conf"])["COLLECTOR_HOST"] == "$(CONDOR_HOST):20001"
     assert settings(configs["access-point.conf"])["SHARED_PORT_PORT"] == "20002"
@@ -626,7 +701,7 @@ def test_secrets_are_the_swarms_and_go_only_where_they_are_needed() -> None:
     assert mounted == {
         "central-manager": ["signing-key"],
         "access-point": ["signing-key"],
-        "janitor": [],
+        "janitor": ["executor-token"],  # its agent's way to the gateway
         "autoscaler": ["signing-key"],
         "executors": ["executor-token"],
         "big": ["executor-token"],
@@ -689,13 +764,17 @@ def test_replicas_are_no_change_of_a_section() -> None:
         (Cluster(jobs=JobPolicy(pids_limit=99)), {}, set(EXECUTORS)),
         # Only the text of the executors' HTCondor configuration and what the shim allows.
         (Cluster(jobs=JobPolicy(volumes=(Volume("/d", "/d"),))), {}, set(EXECUTORS)),
-        (Cluster(ports=Ports(9618, 9700)), {}, {"access-point", "autoscaler"}),
+        (Cluster(ports=Ports(9618, 9700)), {}, {"access-point", "autoscaler", "janitor"}),
+        (Cluster(ports=Ports(gateway=9700)), {}, {"access-point"}),
         (Cluster(), {"address": "192.0.2.9"}, {"central-manager", "access-point"}),
         (Cluster(), {"image": "swarmhpc/pool:new"}, {*DAEMONS, *EXECUTORS}),
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], memory_mib=8192))}, {"big", "central-manager"}),
         (Cluster(subnet="10.99.0.0/16"), {}, {*DAEMONS, *EXECUTORS}),
         (Cluster(encrypted=True), {}, {*DAEMONS, *EXECUTORS}),
         (Cluster(queue=Queue(path="/nfs/q")), {}, {"access-point"}),
+        (Cluster(queue=Queue(history_mib=9)), {}, {"access-point"}),
+        (Cluster(fairness=UNFAIR), {}, {"central-manager", "access-point"}),
+        (Cluster(fairness=Fairness(limits=(("x", 1),))), {}, {"central-manager"}),
         (Cluster(queue=Queue(machine="n2")), {}, set()),  # a label of the node
         (Cluster(), {"autoscalers": 1}, set()),  # a number of replicas
         (Cluster(), {"classes": (CLASSES[0], replace(CLASSES[1], idle_s=9))}, {"big"}),  # only its label

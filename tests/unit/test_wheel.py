@@ -93,7 +93,7 @@ def test_the_wheel_has_no_tests_and_nothing_else_at_its_top(wheel: Path) -> None
 
 def test_the_wheel_gives_the_command(wheel: Path) -> None:
     [text] = [p.read_text() for p in wheel.glob("*.dist-info/entry_points.txt")]
-    assert text.split("\n")[:2] == ["[console_scripts]", "swarmhpc = swarmhpc.cli.app:main"]
+    assert text.split("\n")[:2] == ["[console_scripts]", "swarmhpc = swarmhpc.cli.main:main"]
 
 
 def _same(here: Path, there: Path) -> bool:
