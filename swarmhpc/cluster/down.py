@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Final
 
 from swarmhpc import context, state
 from swarmhpc.adapters import ansible, stack
@@ -136,7 +137,7 @@ def apply(
     troubled = dict(p.troubled)
     progress.start("executors")
     if manager is not None:
-        _stop_executors(fleet, manager, pool, progress, now=now, timeout_s=timeout_s)
+        _stop_executors(fleet, p, manager, progress, now=now, timeout_s=timeout_s)
     progress.done("all have left")
     progress.start("services")
     if manager is not None and manager.services(pool):
@@ -242,13 +243,18 @@ def _undo(fleet: Fleet, names: Iterable[str], cluster: Cluster, progress: Progre
     }
 
 
+_EVICTED_WITHIN_S: Final = 20.0  # seen: 2 to 4 s
+
+
 def _stop_executors(
-    fleet: Fleet, engine: Engine, pool: str, progress: Progress, *, now: bool, timeout_s: float | None
+    fleet: Fleet, p: DownPlan, engine: Engine, progress: Progress, *, now: bool, timeout_s: float | None
 ) -> None:
+    pool = p.pool
     executors = [s for s in engine.services(pool) if s.labels.get(state.LABEL_ROLE) == state.EXECUTOR]
     for s in executors:
         if s.replicas:
             engine.scale(s.id, 0)
+    began = time.monotonic()
     asked = 0.0
 
     def left() -> list[str]:
@@ -258,6 +264,11 @@ def _stop_executors(
             # The executors take no new jobs any more (Swarm has sent TERM); what runs goes back to the queue.
             asked = time.monotonic()
             evict(fleet, engine, pool, "-all")
+            if asked - began > _EVICTED_WITHIN_S:
+                # One that does not hear the queue any more would stay for its whole grace period. Its jobs begin again.
+                for e in p.engines.values():
+                    for t in busy:
+                        e.container_remove(t.container_id)  # nothing where it is another machine's
         return [t.id for t in busy]
 
     _until(left, progress, what="executors still finishing their jobs", timeout_s=timeout_s)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from swarmhpc import config, state
-from swarmhpc.adapters.docker import Engine, EngineFacts, Image, Node
+from swarmhpc.adapters.docker import Engine, EngineFacts, Image, Node, Service, Task
 from swarmhpc.adapters.remote import MachineFacts, Remote
 from swarmhpc.cluster import down, images
 from swarmhpc.cluster.fleet import Fleet
 from swarmhpc.cluster.progress import Progress
-from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError
+from swarmhpc.errors import EngineError, EngineUnreachableError, SwarmHpcError, WaitTimeoutError
 from tests.unit.samples import ENGINE, Said
 
 CLUSTER = config.parse(
@@ -215,3 +215,46 @@ def test_a_purge_takes_the_pools_image_also_where_a_registry_gave_it(monkeypatch
     assert images.own_tags(FakeEngine("n1"), cluster) == list(tags[:3])
     assert images.own_tags(FakeEngine("n1"), CLUSTER) == list(tags[:2])
     assert images.own_tags(FakeEngine("n1"), None) == list(tags[:2])
+
+
+@dataclass(eq=False)
+class DeafExecutor(FakeEngine):
+    """A manager on which one executor stays, whatever it is told, until its container is removed."""
+
+    removed: list[str] = field(default_factory=list)
+
+    def services(self, cluster: str) -> list[object]:  # type: ignore[override]
+        assert cluster == "lab"
+        return [Service("s1", "lab_executors", {state.LABEL_ROLE: state.EXECUTOR}, 0, "", "")]
+
+    def tasks(self, service_id: str | None = None) -> list[Task]:
+        assert service_id == "s1"
+        return [] if self.removed else [Task("t1", "s1", "id-n1", 1, "running", "shutdown", "", "c1", "")]
+
+    def container_remove(self, container_id: str) -> None:
+        self.removed.append(container_id)
+
+
+def test_now_ends_an_executor_that_does_not_let_go_of_its_jobs(
+    fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = DeafExecutor("n1", node("n1", "manager"), "lab")
+    evicted: list[tuple[str, ...]] = []
+    monkeypatch.setattr(down, "stored_cluster", lambda _: CLUSTER)
+    monkeypatch.setattr(down, "evict", lambda _fleet, _engine, _pool, *which: evicted.append(which))
+    monkeypatch.setattr(down, "_EVICTED_WITHIN_S", 0)
+    f = fleet(n1=engine, n2=EngineUnreachableError("n2"), n3=EngineUnreachableError("n3"))
+    p = replace(plan(f), manager=engine)
+    down._stop_executors(f, p, engine, Said(), now=True, timeout_s=5)
+    assert engine.removed == ["c1"]
+    assert evicted == [("-all",)]
+
+
+def test_without_now_no_executor_is_ended(fleet: Callable[..., Fleet], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = DeafExecutor("n1", node("n1", "manager"), "lab")
+    monkeypatch.setattr(down, "stored_cluster", lambda _: CLUSTER)
+    monkeypatch.setattr(down, "_EVICTED_WITHIN_S", 0)
+    f = fleet(n1=engine, n2=EngineUnreachableError("n2"), n3=EngineUnreachableError("n3"))
+    with pytest.raises(WaitTimeoutError):
+        down._stop_executors(f, replace(plan(f), manager=engine), engine, Said(), now=False, timeout_s=0.1)
+    assert engine.removed == []
