@@ -65,7 +65,7 @@ def runs(pool: Cli, images: None, tmp_path_factory: pytest.TempPathFactory) -> d
         submitted = dict(zip((c.name for c in ALL), some.map(submit, ALL), strict=True))
     clusters = {n: [c["cluster"] for c in r.json["clusters"]] if r.code == 0 else [] for n, r in submitted.items()}
     ids = [str(c) for several in clusters.values() for c in several]
-    ended = pool.run("wait", *ids, "--json", timeout_s=240)
+    ended = pool.run("wait", *ids, "--keep-going", "--json", timeout_s=240)
     jobs = {c["cluster"]: c["jobs"] for c in ended.json["clusters"]}
     fetched = pool.run("fetch", *ids)
     left = {job["id"].partition(".")[0] for job in pool.ok("q", "--json").json}
