@@ -360,4 +360,8 @@ def _leave(fleet: Fleet, manager: Engine, s: Situation, r: Row, answer: Answer |
     down.clean(engine, s.pool, s.cluster, r.name, progress)
     down.remove_bridge(engine, progress)
     for volume in engine.volumes(s.pool):
+        if volume == state.accounting_volume(s.pool):
+            # What a central manager that once ran here remembers of use: the one elsewhere has its own since then.
+            engine.volume_remove(volume)
+            continue
         progress.notice(f"volume {volume} is left on {r.name}: docker volume rm {volume} deletes it there")
