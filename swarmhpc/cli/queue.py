@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from swarmhpc.cli import output, queue_table, selecting
+from swarmhpc.cli import output, queue_table, selecting, watching
 from swarmhpc.cli.selecting import AllMine, Constraint, DryRun, Name, SomeIds, State, Yes
 from swarmhpc.cli.waiting import Json, connect
-from swarmhpc.errors import JobFailedError, SwarmHpcError, UsageError
+from swarmhpc.errors import JobFailedError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from swarmhpc.adapters.condor import Pool
     from swarmhpc.adapters.job_ads import Job
     from swarmhpc.jobs.overview import Overview
     from swarmhpc.jobs.select import Selection
 
-INTERVAL_S = 2.0
-MIN_INTERVAL_S = 0.5
 MOST_FINISHED = 100
 
 
@@ -73,7 +70,7 @@ def queue(
         return _jobs_as_text(pool, selection, limit) if by_job else _clusters_as_text(pool, selection, limit)
 
     if watch:
-        _watch(look, interval_s or INTERVAL_S)
+        watching.watch(look, list, lambda lines: output.data("\n".join(lines)), interval_s or watching.INTERVAL_S)
         return
     if json and by_job:
         output.as_json([_data(pool, j) for j in _jobs(pool, selection)[:limit]])
@@ -275,41 +272,9 @@ def _history(pool: Pool, selection: Selection, since: str, limit: int, *, json: 
 
 
 def _check(*, json: bool, watch: bool, interval_s: float | None, history: bool, since: str) -> None:
-    loop = "in a script: while true; do swarmhpc q --json; sleep 2; done"
     if watch and (json or history):
         other = "--json prints one document" if json else "--history does not change"
-        raise UsageError(f"--watch fills a screen, {other}: wanted one of them", hint=loop)
+        raise UsageError(f"--watch fills a screen, {other}: wanted one of them", hint=watching.loop("q"))
     if since and not history:
         raise UsageError("--since goes with --history", hint=f"swarmhpc q --history --since {since}")
-    if interval_s is not None and not watch:
-        raise UsageError("--interval goes with --watch", hint="swarmhpc q --watch --interval 5")
-    if interval_s is not None and not interval_s >= MIN_INTERVAL_S:
-        raise UsageError(
-            f"--interval: saw {interval_s:g}, wanted {MIN_INTERVAL_S} seconds or more",
-            hint="swarmhpc q --watch --interval 1",
-        )
-    if watch and not output.has_screen():
-        raise UsageError(
-            "--watch refreshes a screen in place, and stdout is not a terminal",
-            hint=f"{loop}; over ssh: ssh -t HOST swarmhpc q --watch",
-        )
-
-
-def _watch(look: Callable[[], list[str]], interval_s: float) -> None:
-    """Looks until Ctrl-C; then what was seen last stays on the screen. A look that fails changes only one line."""
-    last: list[str] = []
-    seen_at = ""
-    try:
-        with output.screen() as show:
-            show(["looking …"])
-            while True:
-                failed: list[str] = []
-                try:
-                    last = look()
-                    seen_at = time.strftime("%H:%M:%S")
-                except SwarmHpcError as e:
-                    failed = [f"no look since {seen_at or 'the start'}: {e.message}", ""]
-                show([*failed, f"{seen_at}, every {interval_s:g} s until Ctrl-C", "", *last])
-                time.sleep(interval_s)
-    except KeyboardInterrupt:
-        output.data("\n".join(last))
+    watching.check("q", watch=watch, interval_s=interval_s)

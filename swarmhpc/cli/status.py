@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swarmhpc.cli import output
+from swarmhpc.cli import output, watching
 from swarmhpc.cli.cluster import Json
+from swarmhpc.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from swarmhpc.adapters.docker import Engine
     from swarmhpc.cluster.fleet import Fleet
     from swarmhpc.cluster.status import ClassStatus, Status, Unserved
     from swarmhpc.context import Context
 
-INTERVAL_S = 2.0
-MIN_INTERVAL_S = 0.5
 MOST_UNSERVED = 10
 
 
@@ -42,11 +40,15 @@ def status(
     from swarmhpc import context as contexts
     from swarmhpc.cluster import fleet as fleets
 
-    _check(json=json, watch=watch, interval_s=interval_s)
+    if watch and json:
+        raise UsageError(
+            "--watch fills a screen, --json prints one document: wanted one of them", hint=watching.loop("status")
+        )
+    watching.check("status", watch=watch, interval_s=interval_s)
     ctx = contexts.load(context.obj)
     with fleets.opened(ctx.managers) as fleet:
         if watch:
-            _watch(lambda: _look(fleet, ctx), interval_s or INTERVAL_S)
+            watching.watch(lambda: _look(fleet, ctx), frame, _print, interval_s or watching.INTERVAL_S)
             return
         s = _look(fleet, ctx)
     if json:
@@ -55,26 +57,6 @@ def status(
         _print(s)
     if (s.central_manager, s.access_point) != ("running", "running"):
         raise typer.Exit(1)
-
-
-def _check(*, json: bool, watch: bool, interval_s: float | None) -> None:
-    from swarmhpc.errors import UsageError
-
-    loop = "in a script: while true; do swarmhpc status --json; sleep 2; done"
-    if watch and json:
-        raise UsageError("--watch fills a screen, --json prints one document: wanted one of them", hint=loop)
-    if interval_s is not None and not watch:
-        raise UsageError("--interval goes with --watch", hint="swarmhpc status --watch --interval 5")
-    if interval_s is not None and not interval_s >= MIN_INTERVAL_S:
-        raise UsageError(
-            f"--interval: saw {interval_s:g}, wanted {MIN_INTERVAL_S} seconds or more",
-            hint="swarmhpc status --watch --interval 1",
-        )
-    if watch and not output.has_screen():
-        raise UsageError(
-            "--watch refreshes a screen in place, and stdout is not a terminal",
-            hint=f"{loop}; over ssh: ssh -t HOST swarmhpc status --watch",
-        )
 
 
 def _look(fleet: Fleet, ctx: Context) -> Status:
@@ -100,36 +82,13 @@ def _print(s: Status) -> None:
         output.say(f"trouble: {trouble}")
 
 
-def _watch(look: Callable[[], Status], interval_s: float) -> None:
-    """Looks until Ctrl-C; then what was seen last stays on the screen. A look that fails changes only one line."""
-    from swarmhpc.errors import SwarmHpcError
-
-    last: Status | None = None
-    seen_at = ""
-    try:
-        with output.screen() as show:
-            show(["looking …"])
-            while True:
-                failed: list[output.Part] = []
-                try:
-                    last = look()
-                    seen_at = time.strftime("%H:%M:%S")
-                except SwarmHpcError as e:
-                    failed = [f"no look since {seen_at or 'the start'}: {e.message}", ""]
-                show([*failed, *(frame(last, seen_at, interval_s) if last is not None else ())])
-                time.sleep(interval_s)
-    except KeyboardInterrupt:
-        if last is not None:
-            _print(last)
-
-
 # -- what it looks like -----------------------------------------------------------------------------------------------
 
 
-def frame(s: Status, seen_at: str, interval_s: float) -> list[output.Part]:
+def frame(s: Status) -> list[output.Part]:
     """One refresh: what may be cut off at the lower end of a small window comes last."""
     troubles: list[output.Part] = [f"trouble: {t}" for t in s.trouble]
-    return [f"{seen_at}, every {interval_s:g} s until Ctrl-C", *head(s), *classes(s), *troubles, *slots(s)]
+    return [*head(s), *classes(s), *troubles, *slots(s)]
 
 
 def head(s: Status) -> list[output.Part]:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from swarmhpc.jobs.overview import Overview
     from swarmhpc.jobs.watch import Outcome
 
-Ids = Annotated[list[str], typer.Argument(help="Clusters like 12 or jobs like 12.0.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", help="Give up waiting after so many seconds (jobs go on).")]
 

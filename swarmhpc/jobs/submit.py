@@ -231,20 +231,3 @@ def quoted(text: str) -> str:
     kept = re.sub(r"\$(?!\((?:Cluster|DOLLAR)\))(?=[A-Za-z0-9_]*\()", "$(DOLLAR)", text)
     escaped = kept.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped + '"'
-
-
-def own(pool: Pool, person: str, job: str) -> str:
-    """A constraint for a job or cluster id of this person. Raises UsageError for what is no id."""
-    cluster, dot, process = job.partition(".")
-    if not cluster.isdigit() or (dot and not process.isdigit()):
-        raise UsageError(f"{job!r} is no job; wanted a cluster like 12 or a job like 12.0", hint="swarmhpc q")
-    constraint = f"ClusterId == {int(cluster)}" + (f" && ProcId == {int(process)}" if dot else "")
-    found = pool.jobs(constraint)
-    if not found:
-        raise PoolError(
-            f"job {job} is not in the queue (never was, or was fetched or removed already)", hint="swarmhpc q"
-        )
-    others = {j.owner for j in found} - {person}
-    if others:
-        raise UsageError(f"job {job} belongs to {', '.join(sorted(others))}, not to {person}", hint="swarmhpc q")
-    return constraint

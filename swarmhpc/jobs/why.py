@@ -14,6 +14,7 @@ from swarmhpc.adapters.job_ads import JOB_ATTRIBUTES, host_of, job_of
 from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError, UsageError
 from swarmhpc.jobs import dag_nodes, submit
 from swarmhpc.jobs.explain import explain, ordered
+from swarmhpc.jobs.overview import DAG
 from swarmhpc.jobs.reasons import Claim, Facts, Person, Reason, Room, Scaling, Subject
 
 _ALIKE: Final = (
@@ -29,7 +30,6 @@ _KEYS: Final = [
 _GONE: Final = [*JOB_ATTRIBUTES, "LastJobStatus"]
 _NUMBERS: Final = re.compile(r"\d+")
 _MOST_GROUPS: Final = 50
-_DAG: Final = 7  # JobUniverse of DAGMan: scheduler
 _RUNS: Final = 2
 
 Swarm = Callable[[], Mapping[str, tuple[str, ...]]]
@@ -71,7 +71,7 @@ def _own(pool: Pool, job: str, ads: Sequence[Any]) -> None:
 
 def _lost(pool: Pool, ads: Sequence[Any]) -> frozenset[str]:
     """Executors of running jobs that the collector has forgotten, which it does 15 s after their last word."""
-    hosts = {host_of(a) for a in ads if a.get("JobStatus") == _RUNS and a.get("JobUniverse") != _DAG}
+    hosts = {host_of(a) for a in ads if a.get("JobStatus") == _RUNS and a.get("JobUniverse") != DAG}
     if not hosts:
         return frozenset()
     try:
@@ -83,7 +83,7 @@ def _lost(pool: Pool, ads: Sequence[Any]) -> frozenset[str]:
 
 def _nodes(pool: Pool, ads: Sequence[Any]) -> list[Any]:
     """Jobs of DAGs among these that wait or are held: what keeps the DAG."""
-    dags = [int(a["ClusterId"]) for a in ads if a.get("JobUniverse") == _DAG and a.get("JobStatus") == _RUNS]
+    dags = [int(a["ClusterId"]) for a in ads if a.get("JobUniverse") == DAG and a.get("JobStatus") == _RUNS]
     mine = " || ".join(f"DAGManJobId == {c}" for c in dags)
     return pool.job_ads(f"({mine}) && (JobStatus == 1 || JobStatus == 5)", _KEYS) if mine else []
 
@@ -169,7 +169,7 @@ _ASKS_SWARM: Final = ("no-executors", "scaling-up", "slots-busy", "draining")
 
 def _subject(ad: Any, count: int, now: int, *, group: _Group | None = None, gone: bool = False) -> Subject:
     job = job_of(ad)
-    is_dag = job.universe == _DAG
+    is_dag = job.universe == DAG
     return Subject(
         id=job.id,
         count=count,
