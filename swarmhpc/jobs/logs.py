@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Literal
 
 from swarmhpc.errors import PoolError, UsageError
+from swarmhpc.jobs import select
 
 if TYPE_CHECKING:
     from swarmhpc.adapters.condor import Pool
@@ -25,10 +26,7 @@ def find(pool: Pool, text: str) -> Job:
     Raises UsageError for what is no id, names several jobs or somebody else's, PoolError, with what became of it, for
     one that is not in the queue.
     """
-    cluster, dot, process = text.partition(".")
-    if not (cluster.isdecimal() and cluster.isascii()) or (dot and not (process.isdecimal() and process.isascii())):
-        raise UsageError(f"{text!r} is no job; wanted a job like 12.0", hint="swarmhpc q")
-    constraint = f"ClusterId == {int(cluster)}" + (f" && ProcId == {int(process)}" if dot else "")
+    constraint = select.of_id(text)
     found = pool.jobs(constraint)
     if not found:
         raise _gone(pool, text, constraint)
@@ -36,7 +34,7 @@ def find(pool: Pool, text: str) -> Job:
         raise UsageError(f"job {text} belongs to {found[0].owner}, not to {pool.person}", hint="swarmhpc q")
     if len(found) > 1:
         raise UsageError(
-            f"cluster {cluster} has {len(found)} jobs; wanted one of them", hint=f"swarmhpc logs {found[0].id}"
+            f"cluster {found[0].cluster} has {len(found)} jobs; wanted one of them", hint=f"swarmhpc logs {found[0].id}"
         )
     return found[0]
 

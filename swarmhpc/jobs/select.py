@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,8 @@ __all__ = [
 
 LONGEST: Final = 4096
 """Characters of a person's expression: the schedd evaluates it for each job in the queue."""
+
+_ID: Final = re.compile(r"([0-9]{1,9})(?:[.]([0-9]{1,9}))?")
 
 _EXECUTING: Final = (
     "(JobUniverse == 7 || JobUniverse == 12 || (JobCurrentStartExecutingDate ?: 0) >= (JobCurrentStartDate ?: 1))"
@@ -104,11 +107,10 @@ def of_id(job: str) -> str:
 
 def numbers(job: str) -> tuple[int, int | None]:
     """(12, 3) of "12.3", (12, None) of "12". Raises UsageError."""
-    cluster, dot, process = job.partition(".")
-    good = cluster.isdecimal() and cluster.isascii() and (not dot or (process.isdecimal() and process.isascii()))
-    if not good or len(job) > 20:
+    found = _ID.fullmatch(job)
+    if found is None:
         raise UsageError(f"{job!r} is no job; wanted a cluster like 12 or a job like 12.0", hint="swarmhpc q")
-    return int(cluster), int(process) if dot else None
+    return int(found[1]), None if found[2] is None else int(found[2])
 
 
 def of_jobs(ids: Iterable[tuple[int, int]]) -> str:

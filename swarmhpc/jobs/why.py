@@ -12,7 +12,7 @@ from typing import Any, Final
 from swarmhpc.adapters.condor import Pool
 from swarmhpc.adapters.job_ads import JOB_ATTRIBUTES, host_of, job_of
 from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError, UsageError
-from swarmhpc.jobs import dag_nodes, submit
+from swarmhpc.jobs import dag_nodes, select, submit
 from swarmhpc.jobs.explain import explain, ordered
 from swarmhpc.jobs.overview import DAG
 from swarmhpc.jobs.reasons import Claim, Facts, Person, Reason, Room, Scaling, Subject
@@ -42,7 +42,7 @@ def why(pool: Pool, job: str, *, swarm: Swarm | None = None) -> list[Reason]:
 
     Raises UsageError for what is no id or another person's, PoolError for a job that never was.
     """
-    constraint = _constraint(job)
+    constraint = select.of_id(job)
     try:
         found = pool.job_ads(constraint, _KEYS)
         if not found:
@@ -54,13 +54,6 @@ def why(pool: Pool, job: str, *, swarm: Swarm | None = None) -> list[Reason]:
         return [Reason(job, "token-refused", e.message, e.hint)]
     except PoolUnreachableError as e:
         return [Reason(job, "access-point-down", e.message, e.hint)]
-
-
-def _constraint(job: str) -> str:
-    cluster, dot, process = job.partition(".")
-    if not re.fullmatch(r"[0-9]{1,9}", cluster) or (dot and not re.fullmatch(r"[0-9]{1,9}", process)):
-        raise UsageError(f"{job!r} is no job; wanted a cluster like 12 or a job like 12.0", hint="swarmhpc q")
-    return f"ClusterId == {int(cluster)}" + (f" && ProcId == {int(process)}" if dot else "")
 
 
 def _own(pool: Pool, job: str, ads: Sequence[Any]) -> None:
