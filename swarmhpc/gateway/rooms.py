@@ -22,7 +22,7 @@ from swarmhpc.gateway.agent import Place
 
 MARK: Final = "SWARMHPC_SHELL"
 """An environment variable of every process of a shell, by which they are found when its person goes."""
-SHELL: Final = ("/bin/sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash; exec sh")
+_SHELL: Final = "command -v bash >/dev/null 2>&1 && exec bash; exec sh"
 _LOOK_EVERY_S: Final = 1.0
 _ALIVE_EVERY_S: Final = 10.0
 _STARTS_WITHIN_S: Final = 15.0
@@ -66,7 +66,7 @@ class Room:
         self._tty = question.get("tty") is True
         self._mark = f"{MARK}={secrets.token_hex(16)}"
         self._size = (int(question.get("rows") or 24), int(question.get("columns") or 80))
-        words: Sequence[str] = question.get("command") or SHELL
+        words: Sequence[str] = question.get("command") or ("/bin/sh", "-c", self._sized() + _SHELL)
         environment = [self._mark, f"TERM={question.get('term')}"]
         self._account: list[str] = []
         if question.get("docker") is not True:  # the container is the executor's, whose own account is root
@@ -77,6 +77,12 @@ class Room:
         where = ["--workdir", str(place.scratch)] if self._account else []
         flags = ["--interactive", *(["--tty"] if self._tty else [])]
         self._argv = ["docker", "exec", *flags, *self._account, *where, *options, container, *words]
+
+    def _sized(self) -> str:
+        """Before a shell at a terminal: the engine gives a terminal its size only after its process has begun (engines
+        with an API below 1.42: `docker exec` there has no ConsoleSize), and whoever is fast sees 0 by 0."""
+        rows, columns = map(_bounded, self._size)
+        return f"stty rows {rows} cols {columns} 2>/dev/null; " if self._tty else ""
 
     async def run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
         """Its exit code; 137 where it was ended because the job or its person went."""
@@ -169,5 +175,8 @@ async def _send(source: asyncio.StreamReader, kind: bytes, writer: asyncio.Strea
 
 
 def _resize(master: int, rows: int, columns: int) -> None:
-    size = struct.pack("HHHH", max(1, min(rows, 1000)), max(1, min(columns, 1000)), 0, 0)
-    fcntl.ioctl(master, termios.TIOCSWINSZ, size)
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", _bounded(rows), _bounded(columns), 0, 0))
+
+
+def _bounded(cells: int) -> int:
+    return max(1, min(cells, 1000))

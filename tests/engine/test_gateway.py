@@ -206,6 +206,7 @@ def test_a_shell_is_the_jobs_account_in_the_jobs_place_and_ends_with_its_person(
         seen += payload if kind_of_frame == wire.DATA else b""
         if b"33 111" in seen:
             break
+    assert b"33 111" in seen, seen
     until(lambda: _left(), timeout_s=20, what="the shell's processes run")
     talk.close()
     until(lambda: not _left(), timeout_s=20, what="the shell's processes have ended")
