@@ -194,7 +194,7 @@ class Pool:
             lines = again.lines(
                 retries=retries, retry_on=list(map(str, retry_on)), retry_memory=retry_memory,
                 retry_memory_max=retry_memory_max, timeout=timeout, lease=lease,
-                largest_memory_mib=max((c.memory_mib for c in limits.classes), default=0),
+                largest_memory_mib=limits.largest_memory_mib,
             )  # fmt: skip
             description, findings = given.read(
                 description, limits=limits, overrides=overrides, append=[*append, *lines], adapt=adapt, pin=pin,
@@ -218,17 +218,32 @@ class Pool:
         class_name: str = "",
         environment: Mapping[str, str] | None = None,
         name: str = "",
+        retries: int = 0,
+        retry_on: Sequence[str | int] = (),
+        retry_memory: str = "",
+        retry_memory_max: str = "",
+        timeout: str = "",
+        lease: str = "",
         stdout: Callable[[bytes], object] | None = None,
         stderr: Callable[[bytes], object] | None = None,
     ) -> Result:
         """Runs one command in an image and waits for its end. Its output goes to `stdout` and `stderr` as it comes;
-        without them it is in the result. Inputs and outputs are paths, relative to the current directory."""
+        without them it is in the result. Inputs and outputs are paths, relative to the current directory. `retries` …
+        `lease`: docs/jobs.md, "Retries and limits"; what each attempt prints comes, one after the other."""
+        from swarmhpc.jobs import retries as again
         from swarmhpc.jobs import run
 
-        return run.run(
-            self.connection, image, command, inputs=inputs, outputs=outputs, cpus=cpus, memory_mib=memory_mib,
-            gpus=gpus, class_name=class_name, environment=environment or {}, name=name, stdout=stdout, stderr=stderr,
+        limits = self.limits()
+        request = run.Request(
+            image, tuple(command), tuple(map(str, inputs)), tuple(map(str, outputs)), cpus, memory_mib, gpus,
+            class_name, environment or {}, name,
+            again.lines(
+                retries=retries, retry_on=run.retried(list(map(str, retry_on))), retry_memory=retry_memory,
+                retry_memory_max=retry_memory_max, timeout=timeout, lease=lease,
+                largest_memory_mib=limits.largest_memory_mib,
+            ),
         )  # fmt: skip
+        return run.run(self.connection, request, limits=limits, stdout=stdout, stderr=stderr)
 
     # -- jobs in the queue, and gone ones ---------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import ssl
 import termios
 import time
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from swarmhpc import wire
@@ -78,12 +78,20 @@ class Gateway:
         self._pool = pool
         self._where = ""
 
-    def logs(self, job: str, *, stream: Literal["output", "error"] = "output", follow: bool = False) -> Iterator[bytes]:
+    def logs(
+        self,
+        job: str,
+        *,
+        stream: Literal["output", "error"] = "output",
+        follow: bool = False,
+        on_again: Callable[[], None] | None = None,
+    ) -> Iterator[bytes]:
         """What job `12.0` has written so far to a standard stream; with `follow` until it has ended.
 
         A job that has not started is waited for with `follow`. When the access point restarts, `follow` goes on where
-        it was, with 120 s of patience. A job that begins again (its node died) begins its output again. Raises
-        PoolError where the job is not there, not this person's, held, removed, or keeps no such stream.
+        it was, with 120 s of patience. A job that begins again (its node died, a retry) begins its output again, and
+        `on_again` is called before. Raises PoolError where the job is not there, not this person's, held, removed, or
+        keeps no such stream.
         """
         attempt = offset = 0
         lost_at: float | None = None
@@ -95,6 +103,8 @@ class Gateway:
                         lost_at = None
                         if kind == wire.ATTEMPT:
                             begins = wire.values(payload)
+                            if on_again is not None and attempt not in (0, int(begins["attempt"])):
+                                on_again()
                             attempt, offset = int(begins["attempt"]), int(begins["from"])
                         elif kind == wire.DATA:
                             offset += len(payload)

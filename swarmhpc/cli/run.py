@@ -7,13 +7,15 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from swarmhpc import states
-from swarmhpc.cli import findings, output
+from swarmhpc.cli import findings, output, retrying
 from swarmhpc.errors import JobFailedError, SwarmHpcError, UsageError
 
 if TYPE_CHECKING:
@@ -59,15 +61,21 @@ def run(
         list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE, or NAME with its value here (repeatable).")
     ] = None,
     name: Annotated[str, typer.Option(help="A name for the job.")] = "",
-    timeout: Annotated[str, typer.Option(help="Stop it after running so long, such as 2h.")] = "",
+    retries: retrying.Retries = 0,
+    retry_on: retrying.RetryOn = None,
+    retry_memory: retrying.RetryMemory = "",
+    retry_memory_max: retrying.RetryMemoryMax = "",
+    timeout: retrying.Timeout = "",
+    lease: retrying.Lease = "",
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Don't wait: print the job's id.")] = False,
 ) -> None:
     """Run one command in an image: its output here as it comes, its exit code as ours.
 
     Ctrl-C removes the job; a second one leaves it.
     """
-    from swarmhpc.jobs import retries, submit
+    from swarmhpc.jobs import retries as again
     from swarmhpc.jobs import run as wing
+    from swarmhpc.jobs import submit
     from swarmhpc.pool import Pool
 
     words = command or []
@@ -82,11 +90,17 @@ def run(
         class_name=class_name,
         environment=wing.environment_of(env or (), os.environ),
         name=name,
-        lines=retries.lines(timeout=timeout),
     )
+    lines = partial(
+        again.lines, retries=retries, retry_on=wing.retried(retry_on or ()), retry_memory=retry_memory,
+        retry_memory_max=retry_memory_max, timeout=timeout, lease=lease,
+    )  # fmt: skip
+    lines()  # what is wrong with them is told before anybody is asked
     pool = Pool(context.obj)
+    limits = pool.limits()
+    request = replace(request, lines=lines(largest_memory_mib=limits.largest_memory_mib))
     try:
-        translated = wing.translation(request, cwd=Path.cwd(), limits=pool.limits())
+        translated = wing.translation(request, cwd=Path.cwd(), limits=limits)
     except submit.DescriptionError as e:
         # The description was made here: its places mean nothing to anybody.
         first, *_ = (f for f in e.findings if f.severity == "error")
@@ -248,12 +262,17 @@ class _Told:
         self._pool, self._job, self._stop, self._line = pool, job, stop, line
         self._why_at_s, self._why = _WHY_AFTER_S, ""
         self._removing = False
+        self._attempt = 1
 
     def __call__(self, p: Progress) -> None:
         if self._stop.count and not self._removing:
             self._removing = True
             self._line.clear()
             output.say(f"removing job {self._job}; again, to leave it as it is")
+        if p.attempt > self._attempt:
+            self._attempt = p.attempt
+            self._line.clear()
+            output.say(f"job {self._job}: attempt {p.attempt}")
         if self._removing or p.has_spoken:
             return
         if p.state == states.RUNNABLE and p.waited_s > self._why_at_s:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from swarmhpc.cli import check, findings, output
+from swarmhpc.cli import check, findings, output, retrying
 from swarmhpc.cli.waiting import Json, finish
 from swarmhpc.errors import SwarmHpcError, UsageError
 
@@ -52,23 +52,12 @@ def submit(
     on: Annotated[
         str, typer.Option("--on", metavar="HOW", help="What the jobs wait for: success, failure, any (end).")
     ] = "success",
-    retries: Annotated[int, typer.Option("--retries", metavar="N", help="Try a job that fails so often again.")] = 0,
-    retry_on: Annotated[
-        list[str] | None,
-        typer.Option("--retry-on", metavar="WHAT", help="Only on these: exit codes, evicted, memory, signal, timeout."),
-    ] = None,
-    retry_memory: Annotated[
-        str, typer.Option("--retry-memory", metavar="MORE", help="Out of memory: try with more, 2x or +1GiB.")
-    ] = "",
-    retry_memory_max: Annotated[
-        str, typer.Option("--retry-memory-max", metavar="SIZE", help="And never with more than this.")
-    ] = "",
-    timeout: Annotated[
-        str, typer.Option("--timeout", metavar="TIME", help="Stop a job that runs longer, such as 2h.")
-    ] = "",
-    lease: Annotated[
-        str, typer.Option("--lease", metavar="TIME", help="How long a job survives without its access point.")
-    ] = "",
+    retries: retrying.Retries = 0,
+    retry_on: retrying.RetryOn = None,
+    retry_memory: retrying.RetryMemory = "",
+    retry_memory_max: retrying.RetryMemoryMax = "",
+    timeout: retrying.Timeout = "",
+    lease: retrying.Lease = "",
     rescue: Annotated[
         bool, typer.Option("--rescue/--no-rescue", help="A DAG that failed: go on where it failed, or begin anew.")
     ] = True,
@@ -97,7 +86,7 @@ def submit(
     lines = again.lines(
         retries=retries, retry_on=retry_on or (), retry_memory=retry_memory, retry_memory_max=retry_memory_max,
         timeout=timeout, lease=lease,
-        largest_memory_mib=max((c.memory_mib for c in limits.classes), default=0) if limits else 0,
+        largest_memory_mib=limits.largest_memory_mib if limits else 0,
     )  # fmt: skip
     appended = [*(append or ()), *lines]
     said = [*files, *words]

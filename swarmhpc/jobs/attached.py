@@ -54,11 +54,12 @@ class Result:
 
 
 class Progress(NamedTuple):
-    """Where the job stands. `waited_s`: since it was submitted."""
+    """Where the job stands. `waited_s`: since it was submitted; `has_spoken`: in this attempt."""
 
     state: str
     waited_s: float
     has_spoken: bool
+    attempt: int
 
 
 class Stop:
@@ -74,10 +75,12 @@ class Stop:
         self.wake.put(None)
 
 
-def _printed(pool: Pool, job: str, stream: Literal["output", "error"], *, follow: bool) -> Iterator[bytes]:
+def _printed(
+    pool: Pool, job: str, stream: Literal["output", "error"], *, follow: bool, on_again: Callable[[], None]
+) -> Iterator[bytes]:
     from swarmhpc.adapters.gateway import Gateway
 
-    return Gateway(pool).logs(job, stream=stream, follow=follow)
+    return Gateway(pool).logs(job, stream=stream, follow=follow, on_again=on_again)
 
 
 class _Stream(threading.Thread):
@@ -87,11 +90,12 @@ class _Stream(threading.Thread):
         super().__init__(daemon=True)
         self._attached, self._stream, self._write = attached, name, write
         self.failure: SwarmHpcError | OSError | None = None
-        self._count = 0
+        self._count = 0  # bytes of this attempt of the job that were copied
+        self._skip = 0  # of those that come next: they were copied before
 
     @property
     def has_spoken(self) -> bool:
-        """Whether anything came."""
+        """Whether anything came from this attempt of the job."""
         return self._count > 0
 
     def run(self) -> None:
@@ -113,12 +117,16 @@ class _Stream(threading.Thread):
         if rest and not self.is_alive():
             self._write(rest)
 
+    def _again(self) -> None:
+        self._count = self._skip = 0
+
     def _copy(self, *, follow: bool) -> None:
-        begin = self._count
+        self._skip = self._count
+        pool, job = self._attached.pool, self._attached.job
         try:
-            for chunk in _printed(self._attached.pool, self._attached.job, self._stream, follow=follow):
-                rest = chunk[begin:]
-                begin = max(0, begin - len(chunk))
+            for chunk in _printed(pool, job, self._stream, follow=follow, on_again=self._again):
+                rest = chunk[self._skip :]
+                self._skip = max(0, self._skip - len(chunk))
                 if rest:
                     self._count += len(rest)
                     self._write(rest)
@@ -198,7 +206,8 @@ class Attached:
             (job,) = found
             if job.status in ("completed", "held"):
                 return job
-            on_progress(Progress(job.state, now - began, any(s.has_spoken for s in self._streams)))
+            has_spoken = any(s.has_spoken for s in self._streams)
+            on_progress(Progress(job.state, now - began, has_spoken, job.attempts))
             self._pause(min(0.05 + (now - began) / 40, 1.0))
         return job or self._unseen()
 

@@ -52,6 +52,11 @@ class Limits:
     classads: ClassAds | None = field(default=None, repr=False)
     adapt: bool = False
 
+    @property
+    def largest_memory_mib(self) -> int:
+        """The most memory that an executor of any class has; 0 where no class is known."""
+        return max((c.memory_mib for c in self.classes), default=0)
+
 
 @dataclass(frozen=True)
 class Request:

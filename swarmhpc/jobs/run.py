@@ -33,6 +33,7 @@ __all__ = [
     "Stop",
     "attach",
     "output_of",
+    "retried",
     "run",
     "start",
     "translation",
@@ -71,17 +72,9 @@ class Request:
 
 def run(
     pool: Pool,
-    image: str,
-    command: Sequence[str] = (),
+    request: Request,
     *,
-    inputs: Sequence[str] = (),
-    outputs: Sequence[str] = (),
-    cpus: int | None = None,
-    memory_mib: int | None = None,
-    gpus: int | None = None,
-    class_name: str = "",
-    environment: Mapping[str, str] | None = None,
-    name: str = "",
+    limits: Limits,
     stdout: Callable[[bytes], object] | None = None,
     stderr: Callable[[bytes], object] | None = None,
 ) -> Result:
@@ -90,20 +83,8 @@ def run(
 
     Raises UsageError, DescriptionError, PoolError.
     """
-    request = Request(
-        image,
-        tuple(command),
-        tuple(map(str, inputs)),
-        tuple(map(str, outputs)),
-        cpus,
-        memory_mib,
-        gpus,
-        class_name,
-        environment or {},
-        name,
-    )
     cwd = Path.cwd()
-    job = start(pool, translation(request, cwd=cwd, limits=submit.limits_of(pool)))
+    job = start(pool, translation(request, cwd=cwd, limits=limits))
     kept: tuple[bytearray, bytearray] = bytearray(), bytearray()
     attached = attach(pool, job, request, cwd=cwd, stdout=stdout or kept[0].extend, stderr=stderr or kept[1].extend)
     try:
@@ -112,6 +93,17 @@ def run(
         attached.abandon()
         raise
     return replace(result, output=bytes(kept[0]), error=bytes(kept[1]))
+
+
+def retried(reasons: Sequence[str]) -> Sequence[str]:
+    """What may be tried again here. Raises UsageError for a timeout: HTCondor holds such a job and releases it a while
+    later, and `run` takes a job that is held for one that has ended."""
+    if any(word.strip().lower() == "timeout" for text in reasons for word in text.split(",")):
+        raise UsageError(
+            "--retry-on timeout: a run ends at its timeout",
+            hint="swarmhpc submit FILE --timeout 2h --retry-on timeout; or a longer --timeout",
+        )
+    return reasons
 
 
 def start(pool: Pool, translated: Translation) -> str:

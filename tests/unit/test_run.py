@@ -382,6 +382,29 @@ def test_what_following_lost_is_read_again_when_the_job_has_ended(monkeypatch: p
     assert (bytes(out), bytes(err)) == (b"one\n", b"one\n")
 
 
+def test_of_an_attempt_that_was_held_what_is_missing_comes_also_after_another_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second attempt's output begins anew: what the first one printed does not count as seen of it."""
+
+    def printed(
+        _pool: object, _job: str, stream: str, *, follow: bool, on_again: Callable[[], None]
+    ) -> Iterator[bytes]:
+        if stream == "output" and follow:
+            yield b"a long first attempt\n"
+            on_again()
+            yield b"sec"
+        raise PoolError("held")
+
+    queue = Queue(JOB, replace(HELD, hold_code=12, hold_reason="reading from file /x/scratch/made: (errno 2)"))
+    queue.refuses = PoolError("made is missing")
+    queue.spool = {"_condor_stdout": b"second\n"}
+    one, out = attach(monkeypatch, queue, outputs=(("made", "/here/made"),))
+    monkeypatch.setattr(attached, "_printed", printed)
+    one.follow()
+    assert out == b"a long first attempt\nsecond\n"
+
+
 def test_a_full_disk_here_does_not_end_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_data: bytes) -> None:
         raise OSError(28, "No space left on device")
@@ -492,14 +515,21 @@ def test_a_long_wait_is_explained_once_for_each_reason(capsys: pytest.CaptureFix
     stop = run.Stop()
     told = command._Told(cast(Any, Explained("all busy", "all busy", "draining")), "7.0", stop, command._StatusLine())
     for waited_s in (0, 9.9, 10.1, 10.2, 20.1, 40.1, 80.1):
-        told(run.Progress("RUNNABLE", waited_s, has_spoken=False))
+        told(run.Progress("RUNNABLE", waited_s, has_spoken=False, attempt=0))
     assert capsys.readouterr().err.splitlines() == ["job 7.0: all busy", "job 7.0: draining"]
 
 
 def test_a_job_that_has_begun_is_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
     told = command._Told(cast(Any, Explained("all busy")), "7.0", run.Stop(), command._StatusLine())
-    told(run.Progress("RUNNING", 100, has_spoken=False))
+    told(run.Progress("RUNNING", 100, has_spoken=False, attempt=1))
     assert capsys.readouterr().err == ""
+
+
+def test_each_further_attempt_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told = command._Told(cast(Any, Explained()), "7.0", run.Stop(), command._StatusLine())
+    for attempt in (0, 1, 1, 2, 2, 3):
+        told(run.Progress("RUNNING", 1, has_spoken=True, attempt=attempt))
+    assert capsys.readouterr().err.splitlines() == ["job 7.0: attempt 2", "job 7.0: attempt 3"]
 
 
 @pytest.mark.parametrize(
@@ -536,6 +566,8 @@ def test_what_an_exit_code_does_not_tell_is_told(
         (["--memory", "0", "debian"], "more than nothing"),
         (["--env", "SWARMHPC_NOT_SET", "debian"], "not set here"),
         (["--timeout", "soon", "debian"], "soon"),
+        (["--retries", "-1", "debian"], "retries -1"),
+        (["--retry-on", "3,timeout", "--timeout", "2h", "debian"], "a run ends at its timeout"),
         ([], "IMAGE"),
     ],
 )
