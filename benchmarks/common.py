@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import statistics
 import sys
@@ -179,6 +180,23 @@ def swarmhpc(
     script = Path(sys.executable).parent / "swarmhpc"
     argv = [str(script)] if os.access(script, os.X_OK) else [sys.executable, "-m", "swarmhpc"]
     return command.run([*argv, *arguments], timeout_s=timeout_s, cwd=cwd, env=env)
+
+
+def submitted(folder: Path, file: str, *options: str) -> str:
+    """Submits a file of `folder` as a person would; the cluster, or the DAG."""
+    told = swarmhpc("submit", file, *options, cwd=folder, timeout_s=600).stdout
+    found = re.search(r"(?:cluster|DAG) (\d+)", told)
+    if found is None:
+        raise PoolError(f"submit says {told!r}; wanted the number of a cluster")
+    return found[1]
+
+
+def require_outputs(folder: Path, name: str, jobs: int) -> None:
+    """Each job's output is there and is its own: file `NAME.N` has the line N. Raises JobFailedError."""
+    files = [folder / f"{name}.{i}" for i in range(jobs)]
+    wrong = [f.name for i, f in enumerate(files) if not f.is_file() or f.read_text() != f"{i}\n"]
+    if wrong:
+        raise JobFailedError(f"{len(wrong)} of {jobs} outputs are missing or wrong, such as {wrong[0]}")
 
 
 def timed(run: Callable[[], object]) -> float:

@@ -6,7 +6,6 @@ The jobs run before that, and how long they take is not measured. Each output is
 
 from __future__ import annotations
 
-import re
 import sys
 import tempfile
 import time
@@ -16,7 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import common
 from swarmhpc.adapters.condor import Pool
-from swarmhpc.errors import JobFailedError, PoolError
 
 _TEXT = (
     "executable = /bin/sh\narguments = \"-c 'echo $(Process)'\"\noutput = out.$(Process)\nrequest_memory = 32M\n"
@@ -44,11 +42,7 @@ def measure(jobs: int, runs: int, pool_name: str | None) -> common.Report:
 def _once(pool: Pool, folder: Path, jobs: int) -> float:
     file = folder / "jobs.sub"
     file.write_text(f"{_TEXT}queue {jobs}\n")
-    told = common.swarmhpc("submit", str(file), cwd=folder).stdout
-    found = re.search(r"cluster (\d+)", told)
-    if found is None:
-        raise PoolError(f"submit says {told!r}; wanted the number of a cluster")
-    cluster = found[1]
+    cluster = common.submitted(folder, file.name)
     try:
         common.swarmhpc("wait", cluster, timeout_s=3600)
         began = time.perf_counter()
@@ -56,14 +50,8 @@ def _once(pool: Pool, folder: Path, jobs: int) -> float:
         took_s = time.perf_counter() - began
     finally:
         pool.remove(f"ClusterId == {cluster}", "its benchmark is over")
-    wrong = [i for i in range(jobs) if not _is(folder / f"out.{i}", f"{i}\n")]
-    if wrong:
-        raise JobFailedError(f"{len(wrong)} of {jobs} outputs are missing or wrong, such as out.{wrong[0]}")
+    common.require_outputs(folder, "out", jobs)
     return took_s
-
-
-def _is(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text() == text
 
 
 def _main() -> None:

@@ -7,7 +7,6 @@ the container, without the time that `docker exec` takes. `cpu_s` of swarmhpc is
 
 from __future__ import annotations
 
-import re
 import resource
 import sys
 import tempfile
@@ -84,11 +83,7 @@ def _measured(rows: dict[str, Callable[[], Figures]], runs: int, told: str) -> d
 def _submit(folder: Path, jobs: int) -> str:
     file = folder / "jobs.sub"
     file.write_text(f"{_TEXT}queue {jobs}\n")
-    told = common.swarmhpc("submit", str(file)).stdout
-    found = re.search(r"cluster (\d+)", told)
-    if found is None:
-        raise PoolError(f"submit says {told!r}; wanted the number of a cluster")
-    return found[1]
+    return common.submitted(folder, file.name)
 
 
 def _ours(*arguments: str) -> Figures:

@@ -128,6 +128,38 @@ def test_removing_a_dag_removes_its_nodes(person: Cli) -> None:
     until(lambda: not node_jobs(), timeout_s=20, what="the node's job is gone")
 
 
+def test_a_dag_that_is_held_begins_no_node_and_goes_on_when_it_is_released(person: Cli) -> None:
+    write(
+        person,
+        two_dag="JOB a a.sub\nJOB b a.sub\nPARENT a CHILD b\n",
+        a_sub=job("until [ -e go ]; do sleep 0.2; done; echo $(JOB)", "output = $(JOB).out"),
+    )
+    cluster = clusters(person.run("submit", "two.dag", "--json"))[0]
+
+    def nodes() -> dict[str, str]:
+        """State of each node's job that is in the queue, by its id."""
+        found = person.run("q", "--jobs", "--json").json
+        return {j["id"]: j["state"] for j in found if j["id"].partition(".")[0] != cluster}
+
+    first = until(lambda: [i for i, state in nodes().items() if state == "RUNNING"], timeout_s=60, what="node a runs")
+    person.ok("hold", cluster)
+    (held,) = [j for j in person.run("q", "--jobs", "--json").json if j["id"] == f"{cluster}.0"]
+    assert held["state"] == "PENDING"
+    assert person.ok("why", cluster, "--json").json[0]["code"] == "held-by-person"
+    until(lambda: person.run("ssh", first[0], "--", "touch", "go").code == 0, timeout_s=20, what="node a may end")
+    # HTCondor itself takes a node's job off the queue when it has ended: it is the DAG's.
+    until(lambda: not nodes(), timeout_s=60, what="node a has ended")
+    assert ad(cluster, "JobStatus", "DAG_NodesDone") == ["5", "0"]
+
+    person.ok("release", cluster)
+    second = until(lambda: [i for i, state in nodes().items() if state == "RUNNING"], timeout_s=60, what="node b runs")
+    assert second != first
+    until(lambda: person.run("ssh", second[0], "--", "touch", "go").code == 0, timeout_s=20, what="node b may end")
+    assert person.run("wait", cluster, "--timeout", "60").code == 0
+    person.ok("fetch", cluster)
+    assert [(person.cwd / f"{n}.out").read_text() for n in "ab"] == ["a\n", "b\n"]
+
+
 def test_a_dag_outlives_the_access_point(person: Cli) -> None:
     write(
         person,

@@ -12,7 +12,7 @@ import pytest
 
 from swarmhpc.config import load
 from tests.command_line import Cli
-from tests.engine.conftest import as_person, empty_queue
+from tests.engine.conftest import as_person, containers_of, docker, empty_queue
 
 FLAKY = """\
 #!/bin/sh
@@ -91,6 +91,23 @@ def test_jobs_are_tried_again_as_often_as_asked_with_more_memory_and_for_no_long
 
     (held,) = when(person, long, ended)
     assert "exceeded allowed execute duration of 00:02" in held["hold_reason"]
+
+
+def test_attempts_that_were_lost_are_repeated_as_often_as_asked_and_then_the_job_is_held(person: Cli) -> None:
+    """Its executor is killed under it, twice: the lease ends, it begins again, and then it is held."""
+    forever = f"docker_image = debian\n{SLEEP.format(seconds=3600, count=1)}"
+    job = submitted(person, forever, "--retry-on", "evicted", "--retries", "1", "--lease", "20s")
+
+    def runs(attempts: int) -> Callable[[list[dict[str, Any]]], bool]:
+        return lambda jobs: [(j["state"], j["attempts"]) for j in jobs] == [("RUNNING", attempts)]
+
+    for attempts in (1, 2):
+        (seen,) = when(person, job, runs(attempts), timeout_s=120)
+        executors = {docker("exec", c, "hostname"): c for c in containers_of("executors")}
+        docker("kill", executors[seen["host"].partition(".")[0]])
+    (held,) = when(person, job, ended, timeout_s=120)
+    assert (held["status"], held["attempts"]) == ("held", 2)
+    assert person.ok("why", job, "--json").json[0]["code"] == "held-by-rule"
 
 
 def test_quota_shows_the_rules_of_the_file_and_who_has_what(pool: Cli, person: Cli, tmp_path: Path) -> None:

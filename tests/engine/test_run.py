@@ -218,6 +218,14 @@ def test_a_job_outlives_its_access_point_and_so_does_its_output(person: Cli) -> 
     assert process.returncode == 5, err
 
 
+def test_what_each_attempt_prints_is_here_and_the_code_is_the_last_ones(person: Cli) -> None:
+    # What an attempt makes is there in the next only where it is brought back: its start is counted by HTCondor.
+    script = "n=$(sed -n 's/^NumJobStarts = //p' .job.ad); echo attempt $n; exit $((5 - n))"
+    done = shell(person, script, "--retries", "4", "--retry-on", "4-5")
+    assert (done.code, done.out) == (3, "attempt 0\nattempt 1\nattempt 2\n")
+    assert mine(person) == []
+
+
 def test_python_has_the_same_run(person: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(person.config_home))
     monkeypatch.chdir(person.cwd)

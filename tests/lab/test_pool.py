@@ -268,6 +268,33 @@ def test_the_canonical_job_runs_through_every_nodes_address(pool: Cli, lab: Lab,
         assert [j["exit_code"] for j in found] == [0, 0]
 
 
+def test_output_shells_and_events_come_from_every_node_through_any_nodes_address(
+    pool: Cli, person: Cli, lab: Lab, tmp_path: Path
+) -> None:
+    """Through the mesh at a node's address to the gateway beside the queue, and from there to the job's own node."""
+    pool.ok("token", "create", "alice", "-o", tmp_path / "alice.token")
+    alice = Cli(tmp_path, tmp_path / "config")
+    alice.ok("login", lab.machine("n3").address, "--token-file", tmp_path / "alice.token")
+    script = "echo begun; until [ -e go ]; do sleep 0.2; done; echo on $HOSTNAME; exit 3"
+    text = f"docker_image = debian\nexecutable = /bin/bash\narguments = \"-c '{script}'\"\noutput = $(Process).out\n"
+    queued = alice.submit(text + "request_memory = 64M\nqueue 3\n", "--json")  # one for each executor
+    cluster = str(queued.json["clusters"][0]["cluster"])
+    ids = [f"{cluster}.{n}" for n in range(3)]
+    followers = [alice.start("logs", i, "--follow") for i in ids]
+    for job in ids:
+        until(lambda: alice.run("logs", job).out == "begun\n", timeout_s=120, what=f"{job} has begun")  # noqa: B023
+        alice.ok("ssh", job, "--", "touch", "go")
+    said = [f.communicate(timeout=120)[0] for f in followers]
+    assert all(re.fullmatch(r"begun\non \S+\n", s) for s in said), said
+    hosts = {j["host"].partition(".")[0] for j in alice.ok("q", cluster, "--jobs", "--json").json}
+    assert len(hosts) == 3, "no job ran on another node than the others"
+    events = [json.loads(line) for line in alice.ok("events", "--since", "10m", "--job", cluster).out.splitlines()]
+    assert {(e["id"], e["exit_code"]) for e in events if e["state"] == "FAILED"} == {(i, 3) for i in ids}
+    alice.ok("rm", cluster)
+    ran = alice.run("run", "--memory", "64M", "debian", "--", "sh", "-c", "echo out; exit 4")
+    assert (ran.code, ran.out) == (4, "out\n")
+
+
 def test_htcondors_own_tools_find_the_queue_through_the_collector_of_any_node(
     pool: Cli, lab: Lab, tmp_path: Path
 ) -> None:
