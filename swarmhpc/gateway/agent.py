@@ -36,7 +36,7 @@ FILES: Final = frozenset(("_condor_stdout", "_condor_stderr"))
 FIRST_UID, RANGE = 20_000, 1024  # of job accounts: images/pool/entrypoint
 _GATEWAY = re.compile(r"^(\d+) sha256:([0-9a-f]{64})$", re.MULTILINE)
 _TASK = re.compile(r"^[a-z0-9]{25}$")
-_ID = re.compile(r"^(ClusterId|ProcId)\s*=\s*(\d+)\s*$", re.MULTILINE)
+_ID = re.compile(r"^(ClusterId|ProcId|JobCurrentStartDate)\s*=\s*(\d+)\s*$", re.MULTILINE)
 _log = logging.getLogger("swarmhpc.agent")
 
 
@@ -132,7 +132,8 @@ async def _answer(where: tuple[str, int, str], question: Mapping[str, Any]) -> N
     folder = next((root / task for root in roots() if (root / task).is_dir()), None) if _TASK.match(task) else None
     if folder is None:
         return
-    place = find(folder, str(question.get("job")), int(question.get("slot") or 0))
+    slot, attempt = int(question.get("slot") or 0), int(question.get("attempt") or 0)
+    place = find(folder, str(question.get("job")), slot, attempt)
     writer = None
     try:
         reader, writer = await _connect(where)
@@ -158,9 +159,10 @@ def roots() -> tuple[Path, ...]:
     return tuple(Path(root) for root in os.environ.get("SWARMHPC_EXECUTE_ROOTS", "").split())
 
 
-def find(folder: Path, job: str, slot: int) -> Place | None:
-    """The job's place below its executor's directory. It is found by the account of its slot, which no job can choose;
-    the ad in its scratch directory must agree (a job may change that, so it is not enough by itself)."""
+def find(folder: Path, job: str, slot: int, attempt: int) -> Place | None:
+    """The place of a job's attempt below its executor's directory. It is found by the account of its slot, which no job
+    can choose; the ad in its scratch directory must agree (a job may change that, so it is not enough by itself). The
+    directory of an attempt before may still be there when the queue tells of the next."""
     for scratch in folder.glob("dir_*/scratch"):
         with contextlib.suppress(OSError):
             seen = scratch.lstat()
@@ -172,7 +174,8 @@ def find(folder: Path, job: str, slot: int) -> Place | None:
                 continue
             with os.fdopen(descriptor, "rb") as file:
                 found = dict(_ID.findall(file.read(1_000_000).decode(errors="replace")))
-            if f"{found.get('ClusterId')}.{found.get('ProcId')}" == job:
+            is_attempt = not attempt or found.get("JobCurrentStartDate") == str(attempt)
+            if is_attempt and f"{found.get('ClusterId')}.{found.get('ProcId')}" == job:
                 return place
     return None
 

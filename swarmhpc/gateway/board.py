@@ -19,9 +19,11 @@ PAUSE_S: Final = 0.05
 """Between two questions to the queue."""
 _LISTEN_S: Final = 10.0
 ATTRIBUTES: Final = (
-    "ClusterId", "ProcId", "Owner", "JobStatus", "JobUniverse", "JobCurrentStartDate", "JobStartDate", "RemoteHost",
+    "ClusterId", "ProcId", "Owner", "JobStatus", "JobUniverse", "JobCurrentStartDate", "JobCurrentStartExecutingDate",
+    "JobStartDate", "RemoteHost",
     "MachineAttrSwarmHpcTask0", "HoldReason", "HoldReasonCode", "RemoveReason", "Iwd", "Out", "Err", "WantDocker",
-    "ExitCode", "ExitBySignal", "ExitSignal", "StageInFinish", "LeaveJobInQueue", "StreamOut", "StreamErr",
+    "ExitCode", "ExitBySignal", "ExitSignal", "NumJobCompletions", "StageInFinish", "LeaveJobInQueue",
+    "StreamOut", "StreamErr",
 )  # fmt: skip
 
 

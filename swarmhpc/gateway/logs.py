@@ -2,7 +2,7 @@
 
 While it runs, the agent on its node reads the file in its scratch directory; when it has ended, the file is in its
 spool directory, with the same bytes. Both are the same stream, told apart by attempt: a job that begins again (its node
-died) begins its output again too.
+died, a retry) begins its output again too.
 """
 
 from __future__ import annotations
@@ -88,12 +88,17 @@ async def logs(caller: Caller) -> None:
 
 
 async def _logs(caller: Caller, stream: str, change: asyncio.Event, *, follow: bool, attempt: int, offset: int) -> None:
-    begun, waited_s = False, 0.0
+    begun, waited_s, completions = False, 0.0, 0
     while True:
         change.clear()
         ad = await job_of(caller)
         job, status = f"{ad['ClusterId']}.{ad['ProcId']}", int(ad["JobStatus"])
+        now, ended_so_far = attempt_of(ad), int(ad.get("NumJobCompletions") or 0)
         _refuse_what_says_nothing(ad, job, stream)
+        if begun and ended_so_far > completions and (status == IDLE or (now != attempt and status != COMPLETED)):
+            # A retry: the attempt before came to its own end, and what it printed last into the spool directory.
+            await _from_spool(caller, ad, stream, offset)
+            begun = False
         spooling = status == HELD and ad.get("HoldReasonCode") == SPOOLING
         if status == HELD and not spooling:
             raise PoolError(f"job {job} is held: {ad.get('HoldReason')}", hint=f"swarmhpc why {job}")
@@ -104,17 +109,18 @@ async def _logs(caller: Caller, stream: str, change: asyncio.Event, *, follow: b
                 raise PoolError(f"job {job} has not started", hint=f"swarmhpc why {job}")
             await _wait(change, LOOK_AGAIN_S)
             continue
-        now = int(ad.get("JobCurrentStartDate") or ad.get("JobStartDate") or 0)
         if now != attempt or not begun:
             offset = offset if now == attempt else 0
-            attempt, begun = now, True
+            attempt, begun, completions = now, True, ended_so_far
             await caller.frame(wire.ATTEMPT, {"attempt": attempt, "from": offset})
         ended = status == COMPLETED
         if ended or int(ad.get("JobUniverse", 5)) in IN_THE_ACCESS_POINT:
             offset += await _from_spool(caller, ad, stream, offset)
             ended = ended or not follow
         else:
-            count, there = await _from_node(caller, ad, stream, offset, change, follow=follow)
+            count, there = 0, False
+            if _is_executing(ad):  # before that, what is there was printed by the attempt before (images/pool/outputs)
+                count, there = await _from_node(caller, ad, stream, offset, change, follow=follow)
             offset += count
             waited_s = 0.0 if there else waited_s + AGAIN_S
             # No file yet, or no longer: it is just starting, or its end is just being told.
@@ -174,7 +180,8 @@ async def _from_node(
     completed (the rest is in its spool directory then); how many bytes, and whether there was such a file."""
     question = {
         "what": "logs", "task": str(ad.get("MachineAttrSwarmHpcTask0", "")), "slot": slot_of(ad),
-        "job": f"{ad['ClusterId']}.{ad['ProcId']}", "file": STREAMS[stream][1], "from": offset, "follow": follow,
+        "job": f"{ad['ClusterId']}.{ad['ProcId']}", "attempt": attempt_of(ad), "file": STREAMS[stream][1],
+        "from": offset, "follow": follow,
     }  # fmt: skip
     async with nodes.ask(question) as answer:
         if answer is None and not follow:
@@ -216,6 +223,16 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     """One frame. Raises EOFError where the connection ends, ValueError where it is no frame."""
     kind, length = wire.header(await reader.readexactly(wire.HEADER))
     return kind, await reader.readexactly(length)
+
+
+def attempt_of(ad: Ad) -> int:
+    """When the job's latest attempt was begun, Unix time: what tells it from the others. 0: never."""
+    return int(ad.get("JobCurrentStartDate") or ad.get("JobStartDate") or 0)
+
+
+def _is_executing(ad: Ad) -> bool:
+    """Its command has begun in this attempt; until then image and files are made ready."""
+    return int(ad.get("JobCurrentStartExecutingDate") or 0) >= int(ad.get("JobCurrentStartDate") or 1)
 
 
 def slot_of(ad: Ad) -> int:

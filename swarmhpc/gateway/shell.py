@@ -8,7 +8,7 @@ from swarmhpc import wire
 from swarmhpc.errors import PoolError, UsageError
 from swarmhpc.gateway import nodes, server
 from swarmhpc.gateway.caller import Caller
-from swarmhpc.gateway.logs import IN_THE_ACCESS_POINT, RUNNING, SUSPENDED, job_of, slot_of
+from swarmhpc.gateway.logs import IN_THE_ACCESS_POINT, RUNNING, SUSPENDED, attempt_of, job_of, slot_of
 
 
 @server.verb("shell", duplex=True)
@@ -25,6 +25,7 @@ async def shell(caller: Caller) -> None:
         raise PoolError(f"job {job} is not running: there is nothing to run a shell in", hint=f"swarmhpc why {job}")
     question = {
         "what": "shell", "task": str(ad.get("MachineAttrSwarmHpcTask0", "")), "slot": slot_of(ad), "job": job,
+        "attempt": attempt_of(ad),
         "docker": ad.get("WantDocker") is True, "command": command, "tty": caller.values.get("tty") is True,
         "rows": caller.whole("rows", 24), "columns": caller.whole("columns", 80),
         "term": str(caller.values.get("term") or "dumb")[:40],

@@ -16,6 +16,7 @@ def test_jobs_wait_for_all_jobs_of_a_cluster_and_say_so_meanwhile(person: Cli) -
         lambda: ad(second, "SwarmHpcDagWaits")[0] == f"{first} (1 of 1 not finished)",
         timeout_s=10, what="the DAG's job says what it waits for",
     )  # fmt: skip
+    assert person.ok("why", second, "--json").json[0]["code"] == "waits-for-jobs"
     assert person.run("wait", first, second).code == 0
     person.ok("fetch", first, second)
     assert (person.cwd / "b.out").exists()

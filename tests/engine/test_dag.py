@@ -99,6 +99,7 @@ def test_a_dag_that_failed_says_which_node_and_goes_on_from_there_when_submitted
     assert (names, states) == ("one two three", "567")
     assert why.startswith("two: ") and "3" in why
     assert "two" in failed.err
+    assert person.ok("why", cluster, "--json").json[0]["code"] == "dag-failed"
     person.ok("fetch", cluster)
     assert (person.cwd / "chain.dag.rescue001").exists()
     assert len(list(person.cwd.glob("one.*"))) == 2  # its description and one output
@@ -142,6 +143,7 @@ def test_a_dag_that_is_held_begins_no_node_and_goes_on_when_it_is_released(perso
         return {j["id"]: j["state"] for j in found if j["id"].partition(".")[0] != cluster}
 
     first = until(lambda: [i for i, state in nodes().items() if state == "RUNNING"], timeout_s=60, what="node a runs")
+    assert person.ok("why", cluster, "--json").json[0]["code"] == "dag-running"
     person.ok("hold", cluster)
     (held,) = [j for j in person.run("q", "--jobs", "--json").json if j["id"] == f"{cluster}.0"]
     assert held["state"] == "PENDING"

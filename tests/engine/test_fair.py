@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from swarmhpc.config import load
-from tests.command_line import Cli
+from tests.command_line import Cli, until
 from tests.engine.conftest import as_person, containers_of, docker, empty_queue
 
 FLAKY = """\
@@ -96,7 +97,7 @@ def test_jobs_are_tried_again_as_often_as_asked_with_more_memory_and_for_no_long
 def test_attempts_that_were_lost_are_repeated_as_often_as_asked_and_then_the_job_is_held(person: Cli) -> None:
     """Its executor is killed under it, twice: the lease ends, it begins again, and then it is held."""
     forever = f"docker_image = debian\n{SLEEP.format(seconds=3600, count=1)}"
-    job = submitted(person, forever, "--retry-on", "evicted", "--retries", "1", "--lease", "20s")
+    job = submitted(person, forever, "--retry-on", "evicted", "--retries", "1", "--lease", "30s")
 
     def runs(attempts: int) -> Callable[[list[dict[str, Any]]], bool]:
         return lambda jobs: [(j["state"], j["attempts"]) for j in jobs] == [("RUNNING", attempts)]
@@ -105,9 +106,15 @@ def test_attempts_that_were_lost_are_repeated_as_often_as_asked_and_then_the_job
         (seen,) = when(person, job, runs(attempts), timeout_s=120)
         executors = {docker("exec", c, "hostname"): c for c in containers_of("executors")}
         docker("kill", executors[seen["host"].partition(".")[0]])
+        until(lambda: code(person, job) == "executor-lost", timeout_s=30, what="why knows that its executor has gone")
     (held,) = when(person, job, ended, timeout_s=120)
     assert (held["status"], held["attempts"]) == ("held", 2)
-    assert person.ok("why", job, "--json").json[0]["code"] == "held-by-rule"
+    assert code(person, job) == "held-by-rule"
+
+
+def code(person: Cli, job: str) -> str:
+    """What `why` answers first."""
+    return str(person.ok("why", job, "--json").json[0]["code"])
 
 
 def test_quota_shows_the_rules_of_the_file_and_who_has_what(pool: Cli, person: Cli, tmp_path: Path) -> None:
@@ -174,12 +181,15 @@ def test_no_more_runs_at_a_time_than_the_rules_allow(ruled: Cli, person: Cli, tm
     for name in ("capped", "grouped", "wide"):
         (tmp_path / name).mkdir()
         people[name] = as_person(ruled, name, tmp_path / name)
-    sleep = SLEEP.format(seconds=2, count=2)
+    sleep = SLEEP.format(seconds=6, count=2)
     try:
         clusters = {name: submitted(p, sleep) for name, p in people.items() if name != "wide"}
         clusters["wide"] = submitted(people["wide"], sleep.replace("queue", "request_cpus = 2\nqueue"))
         licence = submitted(person, "concurrency_limits = testlicence\n" + sleep)
         ours = {*clusters.values(), licence}
+        for name, wanted in (("capped", "person-limit"), ("grouped", "group-quota")):
+            answers = (code(people[name], f"{clusters[name]}.{n}") for n in itertools.cycle((0, 1)))
+            until(lambda: next(answers) == wanted, timeout_s=30, what=f"why tells {name} of the {wanted}")  # noqa: B023
         most = dict.fromkeys([*clusters, "testlicence"], 0)
         deadline = time.monotonic() + 90
         while True:

@@ -255,7 +255,7 @@ def test_forty_jobs_survive_neighbours_that_prune_and_start_all_the_time(pool: C
 
 
 def test_a_killed_executor_leaves_nothing_and_its_job_runs_elsewhere(person: Cli) -> None:
-    lease = "job_lease_duration = 60\n"  # the pool's own is two minutes
+    lease = "job_lease_duration = 30\n"  # the pool's own is two minutes
     done = person.submit(DOCKER + lease + "arguments = \"-c 'sleep 8; echo twice'\"\nqueue\n", "--json")
     cluster = done.json["clusters"][0]["cluster"]
     label = f"label=swarmhpc.job={cluster}.0"

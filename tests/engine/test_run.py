@@ -219,10 +219,10 @@ def test_a_job_outlives_its_access_point_and_so_does_its_output(person: Cli) -> 
 
 
 def test_what_each_attempt_prints_is_here_and_the_code_is_the_last_ones(person: Cli) -> None:
-    # What an attempt makes is there in the next only where it is brought back: its start is counted by HTCondor.
-    script = "n=$(sed -n 's/^NumJobStarts = //p' .job.ad); echo attempt $n; exit $((5 - n))"
+    # Short attempts, one right after the other: JobRunCount is the number of this one.
+    script = "n=$(sed -n 's/^JobRunCount = //p' .job.ad); echo attempt $n; exit $((6 - n))"
     done = shell(person, script, "--retries", "4", "--retry-on", "4-5")
-    assert (done.code, done.out) == (3, "attempt 0\nattempt 1\nattempt 2\n")
+    assert (done.code, done.out) == (3, "attempt 1\nattempt 2\nattempt 3\n")
     assert mine(person) == []
 
 

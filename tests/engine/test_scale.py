@@ -136,7 +136,9 @@ def test_wait_waits_and_now_sends_the_jobs_back_to_the_queue(scaled: Cli, person
 def test_at_zero_executors_jobs_wait_and_then_run(scaled: Cli, person: Cli) -> None:
     scaled.ok("scale", "executors=0")
     submitted(person, SLEEP.format(seconds=1, count=3))
-    assert {j["status"] for j in person.ok("q", "--json").json} == {"idle"}
+    waiting = person.ok("q", "--json").json
+    assert {j["status"] for j in waiting} == {"idle"}
+    assert person.ok("why", waiting[0]["id"], "--json").json[0]["code"] == "no-executors"
     done = scaled.ok("scale", "executors=+20")
     assert "20 executors registered" in done.err
     assert {j["attempts"] for j in all_ended(person, 3)} == {1}

@@ -520,6 +520,8 @@ def test_a_command_that_is_too_long_is_told_as_such(serving: Serving) -> None:
 
 
 def ad(status: int, **more: Any) -> dict[str, Any]:
+    """A job's; it has begun to run as soon as it was given its slot, unless `more` says otherwise."""
+    more = {"JobCurrentStartExecutingDate": more.get("JobCurrentStartDate", 5), **more}
     return {
         "ClusterId": 1, "ProcId": 0, "Owner": "alice", "JobStatus": status, "Out": "_condor_stdout", "Err": "/dev/null",
         "Iwd": "/var/spool/condor/1/0/cluster1.proc0.subproc0", "JobCurrentStartDate": 5, **more,
@@ -573,7 +575,8 @@ def test_logs_says_why_there_is_nothing_to_show(
 def test_a_follow_waits_for_the_start_and_takes_the_rest_from_the_spool_directory(
     serving: Serving, queue: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue += [ad(5, HoldReasonCode=16), ad(1), ad(2), ad(4, ExitCode=3)]
+    starting = ad(2, JobCurrentStartExecutingDate=4)  # of the attempt before
+    queue += [ad(5, HoldReasonCode=16), ad(1), starting, ad(2), ad(4, ExitCode=3)]
     monkeypatch.setattr(logs, "LOOK_AGAIN_S", 0.01)
     calls: list[tuple[str, int]] = []
 
@@ -614,6 +617,34 @@ def test_a_second_attempt_is_told_and_read_from_its_beginning(
     assert offsets == [100, 0, 3]
 
 
+def test_the_last_words_of_an_attempt_that_failed_come_before_the_next_one_begins(
+    serving: Serving, queue: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "LOOK_AGAIN_S", 0.01)
+    lost = ad(1, NumJobCompletions=1)  # the second one's node died: nothing of it has come to the spool directory
+    second = {"JobCurrentStartDate": 9, "NumJobCompletions": 1}
+    queue += [ad(2), ad(1, NumJobCompletions=1), ad(2, **second), lost]
+    queue += [ad(2, **{**second, "JobCurrentStartDate": 12}), ad(4, JobCurrentStartDate=12, NumJobCompletions=2)]
+    calls: list[tuple[str, int, int]] = []
+
+    def reads(where: str, *lengths: int) -> Callable[..., Any]:
+        left = list(lengths)
+
+        async def read(
+            _caller: Caller, seen: dict[str, Any], _stream: str, offset: int, *_: object, **__: object
+        ) -> Any:
+            calls.append((where, seen["JobCurrentStartDate"], offset))
+            return (left.pop(0), True) if where == "node" else left.pop(0)
+
+        return read
+
+    monkeypatch.setattr(logs, "_from_node", reads("node", 3, 4, 5))
+    monkeypatch.setattr(logs, "_from_spool", reads("spool", 6, 7))
+    with client(serving).request("logs", job="1.0", follow=True) as connection:
+        list(connection.frames())
+    assert calls == [("node", 5, 0), ("spool", 5, 3), ("node", 9, 0), ("node", 12, 0), ("spool", 12, 5)]
+
+
 def test_one_question_to_the_queue_serves_all_who_ask_meanwhile() -> None:
     constraints: list[str] = []
 
@@ -638,16 +669,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> agent.Place:
     monkeypatch.setattr(agent, "FIRST_UID", os.getuid() - 2)  # this account is slot 2's
     scratch = tmp_path / "dir_77" / "scratch"
     scratch.mkdir(parents=True)
-    (scratch / ".job.ad").write_text('ProcId = 4\nCmd = "x"\nClusterId = 12\n')
+    (scratch / ".job.ad").write_text('ProcId = 4\nCmd = "x"\nClusterId = 12\nJobCurrentStartDate = 500\n')
     (scratch / "_condor_stdout").write_text("said")
     return agent.Place(tmp_path.name, "12.4", scratch, os.getuid(), os.getgid())
 
 
 def test_a_job_is_found_by_the_account_of_its_slot_and_its_ad(place: agent.Place) -> None:
     folder = place.scratch.parents[1]
-    assert agent.find(folder, "12.4", 2) == place
-    assert agent.find(folder, "12.4", 1) is None
-    assert agent.find(folder, "12.5", 2) is None
+    assert agent.find(folder, "12.4", 2, 500) == agent.find(folder, "12.4", 2, 0) == place
+    assert agent.find(folder, "12.4", 1, 500) is None
+    assert agent.find(folder, "12.5", 2, 500) is None
+    assert agent.find(folder, "12.4", 2, 502) is None  # the next attempt: its own directory is not there yet
 
 
 @pytest.mark.parametrize("trick", ["link", "hard link", "pipe", "folder", "gone", "another's"])
