@@ -63,8 +63,10 @@ def lines(
         top += [largest_memory_mib] if largest_memory_mib else []
         found.append(f"retry_request_memory = {_memory(retry_memory or '2x', count, min(top, default=0))}")
     if "evicted" in words:
-        # $(…) is what the description itself has.
-        found.append(f"periodic_hold = ($(periodic_hold:false)) || (JobStatus == 1 && {_LOST} > {count})")
+        # $(…) is what the description itself has. Such rules are looked at every 10 s: one that has found another slot
+        # before is held there, and the attempt that it is in does not count.
+        lost = f"{_LOST} - (JobStatus == 2 ? 1 : 0) > {count}"
+        found.append(f"periodic_hold = ($(periodic_hold:false)) || ((JobStatus == 1 || JobStatus == 2) && {lost})")
     if timeout:
         found.append(f"allowed_execute_duration = {_seconds('timeout', timeout, 1)}")
     if "timeout" in words:

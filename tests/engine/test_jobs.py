@@ -264,6 +264,11 @@ def test_a_killed_executor_leaves_nothing_and_its_job_runs_elsewhere(person: Cli
     executor = docker("ps", "-q", "--filter", f"label=com.docker.swarm.task.id={task}")
     pid = int(docker("inspect", "-f", "{{.State.Pid}}", executor))
     os.kill(pid, signal.SIGKILL)
+
+    def why() -> str:
+        return str(person.ok("why", f"{cluster}.0", "--json").json[0]["code"])
+
+    until(lambda: why() == "executor-lost", timeout_s=30, what="why knows that its executor has gone")
     until(lambda: orphan not in docker("ps", "-aq", "--no-trunc"), timeout_s=60, what="orphan reaped")
     until(lambda: not Path(f"/var/lib/swarmhpc/execute/{task}").exists(), timeout_s=60, what="scratch removed")
     until(
