@@ -477,9 +477,7 @@ def test_the_central_managers_machine_dies_a_manager_of_three_and_the_pool_heals
     until(lambda: len(n1.executors()) == 3 and dies not in n1.executors(), timeout_s=120, what="all slots are back")
     figure("central manager's machine off: all slots are back (by hand 83 s, wanted 45 s)", time.monotonic() - died)
     attempts = finished(person, cluster, 3, timeout_s=400)
-    figure(
-        "central manager's machine off: its job (40 s, lease 60 s) has run again elsewhere", time.monotonic() - died
-    )
+    figure("central manager's machine off: its job (40 s, lease 60 s) has run again elsewhere", time.monotonic() - died)
     assert sorted(attempts)[:2] == [1, 1], attempts  # only the job whose machine died was begun again
     lab.boot([dies])
     until(lambda: n1.state_of(dies) == "ready", timeout_s=240, what="the machine is a node again")
