@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from typing import IO, Any
 from swarmhpc.adapters import command
 from swarmhpc.errors import EngineError, EngineUnreachableError
 from swarmhpc.state import LABEL_CLUSTER
+
+_NODE_UPDATES = 20
+_NODE_UPDATE_PAUSE_S = 0.25
+_CONFLICT = "update out of sequence"
 
 
 @dataclass(frozen=True)
@@ -316,17 +321,30 @@ class Engine:
         role: str | None = None,
         availability: str | None = None,
     ) -> None:
-        """Changes a node: all its labels, its role (manager, worker), its availability (active, drain)."""
-        with self._asked("docker node update"):
-            node = self._client.nodes.get(node_id)
-            spec = dict(node.attrs["Spec"])
-            if labels is not None:
-                spec["Labels"] = dict(labels)
-            if role is not None:
-                spec["Role"] = role
-            if availability is not None:
-                spec["Availability"] = availability
-            node.update(spec)
+        """Changes a node: all its labels, its role (manager, worker), its availability (active, drain).
+
+        A node's record also changes by itself (its state, its part in the managers' vote), and a manager that is not
+        the leader may know an older one for a moment: the change is then made of the record as it is now.
+        """
+        for attempt in range(_NODE_UPDATES):
+            try:
+                with self._asked("docker node update"):
+                    node = self._client.nodes.get(node_id)
+                    spec = dict(node.attrs["Spec"])
+                    if labels is not None:
+                        spec["Labels"] = dict(labels)
+                    if role is not None:
+                        spec["Role"] = role
+                    if availability is not None:
+                        spec["Availability"] = availability
+                    node.update(spec)
+            except EngineError as e:
+                # Code 500 and these words are its only sign (engine 26.1; swarmkit, store.ErrSequenceConflict).
+                if _CONFLICT not in e.message or attempt == _NODE_UPDATES - 1:
+                    raise
+                time.sleep(_NODE_UPDATE_PAUSE_S)
+            else:
+                return
 
     def node_remove(self, node_id: str, *, force: bool = False) -> None:
         """Takes a node that has left (or, with `force`, is gone for good) off the Swarm's list."""
