@@ -534,7 +534,7 @@ _SELF = "a = x\n" + "a = $(a)$(a)\n" * 60 + "arguments = $(a)\nqueue\n"
 def test_hostile_text_gives_findings_soon(text: str) -> None:
     start = time.process_time()
     description = read(text)
-    assert time.process_time() - start < 8  # seconds; quadratic work on these sizes would take hours
+    assert time.process_time() - start < 60  # seconds; quadratic work on these sizes would take hours
     assert len(description.findings) <= MAX_FINDINGS + 1
 
 
