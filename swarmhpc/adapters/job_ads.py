@@ -75,6 +75,14 @@ def host_of(a: Mapping[str, Any]) -> str:
     return str(a.get("RemoteHost") or a.get("LastRemoteHost") or "").rpartition("@")[2].partition(".")[0]
 
 
+def is_executing(a: Mapping[str, Any]) -> bool:
+    """Its program has begun in this attempt; until then image and files are made ready."""
+    # Scheduler and local universe (DAGMan) have no starter that tells when the program begins.
+    return int(a.get("JobUniverse", 5)) in (7, 12) or (
+        int(a.get("JobCurrentStartExecutingDate", 0)) >= int(a.get("JobCurrentStartDate", 1))
+    )
+
+
 def job_of(a: Mapping[str, Any]) -> Job:
     """The job of an ad that was asked for with JOB_ATTRIBUTES, from the queue or the history."""
     status = STATUS.get(int(a.get("JobStatus", 0)), "unknown")
@@ -84,10 +92,6 @@ def job_of(a: Mapping[str, Any]) -> Job:
     exit_code = int(a["ExitCode"]) if done and not signalled and "ExitCode" in a else None
     began, running = int(a.get("ShadowBday", 0)), status in ("running", "transferring", "suspended")
     now = int(a.get("ServerTime", 0))
-    # Scheduler and local universe (DAGMan) have no starter that tells when the program begins.
-    executing = int(a.get("JobUniverse", 5)) in (7, 12) or (
-        int(a.get("JobCurrentStartExecutingDate", 0)) >= int(a.get("JobCurrentStartDate", 1))
-    )
     return Job(
         cluster=int(a["ClusterId"]),
         process=int(a["ProcId"]),
@@ -107,7 +111,7 @@ def job_of(a: Mapping[str, Any]) -> Job:
         command=str(a.get("Cmd", "")),
         image=str(a.get("DockerImage", "")),
         unmade=int(a["TotalSubmitProcs"]) - int(a[_NEXT]) if _NEXT in a else 0,
-        state=state_of(status, hold_code=code, executing=executing, exit_code=exit_code),
+        state=state_of(status, hold_code=code, executing=is_executing(a), exit_code=exit_code),
         universe=int(a.get("JobUniverse", 5)),
         finished_at=int(a.get("CompletionDate", 0)),
         status_since=int(a.get("EnteredCurrentStatus", 0)),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from swarmhpc import wire
-from swarmhpc.adapters import processes
+from swarmhpc.adapters import job_ads, processes
 from swarmhpc.errors import PoolError, PoolUnreachableError, UsageError
 from swarmhpc.gateway import nodes, server
 from swarmhpc.gateway.board import ATTRIBUTES, Ad, Board
@@ -119,7 +119,9 @@ async def _logs(caller: Caller, stream: str, change: asyncio.Event, *, follow: b
             ended = ended or not follow
         else:
             count, there = 0, False
-            if _is_executing(ad):  # before that, what is there was printed by the attempt before (images/pool/outputs)
+            if job_ads.is_executing(
+                ad
+            ):  # before that, what is there was printed by the attempt before (images/pool/outputs)
                 count, there = await _from_node(caller, ad, stream, offset, change, follow=follow)
             offset += count
             waited_s = 0.0 if there else waited_s + AGAIN_S
@@ -228,11 +230,6 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 def attempt_of(ad: Ad) -> int:
     """When the job's latest attempt was begun, Unix time: what tells it from the others. 0: never."""
     return int(ad.get("JobCurrentStartDate") or ad.get("JobStartDate") or 0)
-
-
-def _is_executing(ad: Ad) -> bool:
-    """Its command has begun in this attempt; until then image and files are made ready."""
-    return int(ad.get("JobCurrentStartExecutingDate") or 0) >= int(ad.get("JobCurrentStartDate") or 1)
 
 
 def slot_of(ad: Ad) -> int:

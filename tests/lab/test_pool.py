@@ -269,7 +269,7 @@ def test_the_canonical_job_runs_through_every_nodes_address(pool: Cli, lab: Lab,
 
 
 def test_output_shells_and_events_come_from_every_node_through_any_nodes_address(
-    pool: Cli, person: Cli, lab: Lab, tmp_path: Path
+    pool: Cli, lab: Lab, tmp_path: Path
 ) -> None:
     """Through the mesh at a node's address to the gateway beside the queue, and from there to the job's own node."""
     pool.ok("token", "create", "alice", "-o", tmp_path / "alice.token")

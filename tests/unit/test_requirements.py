@@ -356,7 +356,7 @@ def test_what_is_no_expression_is_said_with_its_place(expression: str, problem: 
 def test_monstrous_text_takes_no_time_and_ends_no_process(expression: str) -> None:
     before = time.process_time()
     judge(expression, job={}, slots=SLOTS)
-    assert time.process_time() - before < 20  # seconds; far from that where it is linear
+    assert time.process_time() - before < 2
 
 
 def test_attributes_of_the_job_that_would_take_for_ever_are_not_evaluated() -> None:

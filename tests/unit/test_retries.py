@@ -95,7 +95,7 @@ def test_memory_grows_by_what_was_said_as_far_and_as_often_as_was_said(
 
 
 @pytest.mark.parametrize(
-    ("lost", "status", "held"), [(2, 1, False), (3, 1, True), (3, 2, False), (4, 2, True), (4, 5, False)]
+    ("lost", "status", "held"), [(1, 1, False), (2, 1, False), (3, 1, True), (3, 2, False), (4, 2, True), (4, 5, False)]
 )
 def test_a_job_that_is_evicted_more_often_than_allowed_is_held(lost: int, status: int, held: bool) -> None:
     hold = values(retries=2, retry_on=["evicted"])
