@@ -9,14 +9,16 @@ from tests.engine.test_dag import JOB, ad, clusters, job, write
 
 
 def test_jobs_wait_for_all_jobs_of_a_cluster_and_say_so_meanwhile(person: Cli) -> None:
-    write(person, a_sub=job("sleep 4; echo a", "output = a.out"), b_sub=job("date +%s", "output = b.out"))
+    # Held until everything about the waiting has been seen, however slow the machine.
+    write(person, a_sub=job("echo a", "output = a.out", "hold = true"), b_sub=job("date +%s", "output = b.out"))
     first = clusters(person.run("submit", "a.sub", "--json"))[0]
     second = clusters(person.run("submit", "b.sub", "--after", first, "--json"))[0]
     until(
         lambda: ad(second, "SwarmHpcDagWaits")[0] == f"{first} (1 of 1 not finished)",
-        timeout_s=10, what="the DAG's job says what it waits for",
+        timeout_s=60, what="the DAG's job says what it waits for",
     )  # fmt: skip
     assert person.ok("why", second, "--json").json[0]["code"] == "waits-for-jobs"
+    person.ok("release", first)
     assert person.run("wait", first, second).code == 0
     person.ok("fetch", first, second)
     assert (person.cwd / "b.out").exists()
