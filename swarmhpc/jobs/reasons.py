@@ -96,7 +96,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Claim:
-    """A slot that somebody's job has."""
+    """A slot that is somebody's. `job`: what runs there; "" between two jobs, and until the first one begins."""
 
     executor: str
     person: str

@@ -305,10 +305,14 @@ def _none(s: Subject, classes: Sequence[str], facts: Facts) -> Reason:
 
 def _busy(s: Subject, facts: Facts, rooms: Sequence[Room], classes: Sequence[str]) -> Reason:
     hosts = {r.executor for r in rooms if not r.leaving}
-    by = Counter(c.person for c in facts.claims if c.executor in hosts)
+    claims = [c for c in facts.claims if c.executor in hosts]
+    by = Counter(c.person for c in claims if c.job)
+    between = Counter(c.person for c in claims if not c.job)  # claimed, and nothing runs there
     order = _order(s, facts)
     parts = [f"{_all(len(hosts), 'executor that fits', 'executors that fit')} busy"]
     parts[0] += f": {_people(by)}" if by else ""
+    if between:
+        parts.append(f"{', '.join(sorted(between))}: a job has just ended or is about to begin there")
     if facts.ahead:
         parts.append(f"{facts.ahead} of {s.owner}'s own waiting jobs come{'s' if facts.ahead == 1 else ''} first")
     if order["people_ahead"]:
@@ -322,6 +326,7 @@ def _busy(s: Subject, facts: Facts, rooms: Sequence[Room], classes: Sequence[str
         hint = f"a smaller request would start now, or {hint}"
     return s.because(
         "slots-busy", "; ".join(parts), hint, executors=sorted(hosts), busy_with=dict(by),
+        claimed_without_job=dict(between),
         left={"executor": best.executor, "cpus": best.cpus, "memory_mib": best.memory_mib, "gpus": best.gpus},
         asked={"cpus": s.cpus, "memory_mib": s.memory_mib, "gpus": s.gpus}, **order,
     )  # fmt: skip

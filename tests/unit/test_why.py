@@ -212,6 +212,17 @@ def test_every_hold_code_of_htcondor_has_words_and_a_code_of_ours() -> None:
     assert sorted(holds.VACATED) == list(range(1000, 1038))
 
 
+def test_a_claim_without_a_job_is_told_as_that_and_not_as_a_job() -> None:
+    claims = (Claim("small-1", "carol", "", 2, 512), Claim("small-2", "carol", "7.1", 2, 124),
+              Claim("big-1", "dan", "", 8, 1))  # fmt: skip
+    (reason,) = explain(idle(), pool(claims=claims))
+    assert reason.evidence["busy_with"] == {"carol": 1}
+    assert reason.evidence["claimed_without_job"] == {"carol": 1, "dan": 1}
+    assert reason.message.startswith(
+        "all 3 executors that fit are busy: carol 1 job; carol, dan: a job has just ended or is about to begin there"
+    )
+
+
 def test_what_can_never_be_hides_what_is_only_busy() -> None:
     assert {r.code for r in explain(idle('SwarmHpcClass == "gpu" && ' + SIZES, memory_mib=65536), pool())} == {
         "too-large",
