@@ -301,7 +301,7 @@ def _before(ad: Any) -> str:
 
 def _slots(pool: Pool) -> tuple[tuple[Room, ...], tuple[Claim, ...]]:
     names = ("Name", "Machine", "SwarmHpcClass", "Cpus", "Memory", "GPUs", "Activity", "Requirements", "Draining",
-             "PartitionableSlot", "RemoteOwner", "JobId")  # fmt: skip
+             "PartitionableSlot", "RemoteOwner", "JobId", "State")  # fmt: skip
     rooms, claims = [], []
     for a in pool.daemon_ads("Slot", "true", names):
         executor = str(a.get("Machine", "")).partition(".")[0]
@@ -314,7 +314,9 @@ def _slots(pool: Pool) -> tuple[tuple[Room, ...], tuple[Claim, ...]]:
         elif a.get("RemoteOwner"):
             person = str(a["RemoteOwner"]).partition("@")[0]
             size = (int(a.get("Cpus", 0)), int(a.get("Memory", 0)), 0)
-            claims.append(Claim(executor, person, str(a.get("JobId", "")), *size[:2]))
+            # One that leaves names its job until the starter has gone, which takes up to 30 s (KILLING_TIMEOUT).
+            job = "" if a.get("State") == "Preempting" else str(a.get("JobId", ""))
+            claims.append(Claim(executor, person, job, *size[:2]))
     return tuple(rooms), tuple(claims)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import Cli, Ran
-from tests.engine.conftest import docker
+from tests.engine.conftest import docker, empty_queue
 from tests.engine.descriptions.case import CLUSTER, COMMAND, ENTRY, ENV, HERE, SHOW, TOOL, USER, Case
 from tests.engine.descriptions.cases import ALL
 
@@ -68,9 +68,7 @@ def runs(pool: Cli, images: None, tmp_path_factory: pytest.TempPathFactory) -> d
     ended = pool.run("wait", *ids, "--keep-going", "--json", timeout_s=240)
     jobs = {c["cluster"]: c["jobs"] for c in ended.json["clusters"]}
     fetched = pool.run("fetch", *ids)
-    left = {job["id"].partition(".")[0] for job in pool.ok("q", "--json").json}
-    if left:
-        pool.ok("rm", *left)
+    empty_queue(pool)  # what is held, and what was fetched and is on its way out of the queue
     return {
         name: Run(folders[name], submitted[name], mine, [j for c in mine for j in jobs[c]], fetched)
         for name, mine in clusters.items()

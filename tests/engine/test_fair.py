@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from swarmhpc.config import load
-from tests.command_line import Cli
+from tests.command_line import Cli, until
 from tests.engine.conftest import as_person, containers_of, docker, empty_queue
 
 FLAKY = """\
@@ -153,6 +153,25 @@ def test_usage_adds_up_what_was_used(person: Cli) -> None:
     header, *rows = person.ok("usage", "--since", "1h", "--by", "day", "--csv").out.splitlines()
     assert header.startswith("day,jobs,failed,") and rows
     assert person.run("usage", "--csv", "--json").code == 2
+
+
+def test_with_groups_the_next_job_of_somebody_who_has_one_running_is_given_a_slot_at_once(person: Cli) -> None:
+    """What the negotiator knows of them is seconds old then: 25.14 divided by zero (central-manager.conf.j2)."""
+    me = json.loads(next(person.config_home.glob("swarmhpc/*/context.json")).read_text())["person"]
+    (central_manager,) = containers_of("central-manager")
+    first = submitted(person, SLEEP.format(seconds=600, count=1))
+
+    def told() -> list[str]:
+        columns = ("Name", "RunningJobs", "IdleJobs")
+        rows = docker("exec", central_manager, "condor_status", "-submitters", "-af", *columns).splitlines()
+        return next((r.split()[1:] for r in rows if r.startswith(f"{me}@")), [])
+
+    for _ in range(3):
+        until(lambda: told() == ["1", "0"], timeout_s=60, what="the negotiator knows of one running job")
+        when(person, submitted(person, SLEEP.format(seconds=0, count=1)), ended)
+    person.ok("rm", first)
+    log = docker("exec", central_manager, "cat", "/var/log/condor/NegotiatorLog")
+    assert "BEGIN NEGOTIATION with a quota limit of " in log and "-nan" not in log
 
 
 @pytest.fixture

@@ -130,6 +130,11 @@ def test_an_image_that_cannot_be_had_is_named(person: Cli) -> None:
     done = person.run("run", *SMALL, "no-such-image-anywhere:9", "true")
     assert done.code == 1 and "no-such-image-anywhere:9" in done.err and "next:" in done.err
     assert mine(person) == []
+    # Its slot is free again: HTCondor's own way leaves it to a starter that hangs for 30 s (images/pool/docker, pull).
+    until(
+        lambda: all(s["partitionable"] for s in person.ok("status", "--json").json["slots"]),
+        timeout_s=25, what="no slot is claimed",
+    )  # fmt: skip
 
 
 def test_what_no_executor_has_is_refused_before_anything_is_submitted(person: Cli) -> None:

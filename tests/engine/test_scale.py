@@ -99,7 +99,7 @@ def test_idle_executors_go_first_and_those_named_beforehand(scaled: Cli, person:
 
 
 def test_a_busy_executor_drains_and_takes_no_new_job_until_its_own_has_ended(scaled: Cli, person: Cli) -> None:
-    submitted(person, SLEEP.format(seconds=12, count=2))
+    submitted(person, SLEEP.format(seconds=20, count=2))
     until(lambda: len(running_jobs(person)) == 2, timeout_s=60, what="two jobs run")
     done = scaled.ok("scale", "executors=1")
     assert "1 finish their jobs first" in done.err and "1 draining" in done.err
@@ -108,6 +108,12 @@ def test_a_busy_executor_drains_and_takes_no_new_job_until_its_own_has_ended(sca
     (leaving,) = {j["host"] for j in running_jobs(person)} - {
         docker("inspect", "-f", "{{.Config.Hostname}}", c) for c in still_wanted()
     }
+    there = person.submit(
+        f'requirements = UtsnameNodename == "{leaving}"\n' + SLEEP.format(seconds=1, count=1), "--json"
+    )
+    waiting = str(there.json["clusters"][0]["cluster"])
+    assert person.ok("why", waiting, "--json").json[0]["code"] == "draining"
+    person.ok("rm", waiting)
     submitted(person, SLEEP.format(seconds=1, count=3))
     jobs = all_ended(person, 5)
     assert {j["attempts"] for j in jobs} == {1}
@@ -189,9 +195,18 @@ def test_what_finds_no_room_is_said_in_swarms_words_and_the_rest_stays(pool: Cli
         assert "insufficient resources" in done.err and "keeps 1" in done.err and "Traceback" not in done.err
         assert replicas(f"{POOL}_tight") == 1
         requirements = 'requirements = SwarmHpcClass == "tight"\n'
-        submitted(person, requirements + SLEEP.format(seconds=15, count=1))
+        submitted(person, requirements + SLEEP.format(seconds=30, count=1))
         (job,) = until(lambda: running_jobs(person), timeout_s=60, what="a job runs in the class")
         assert job["class"] == "tight"
+        second = person.submit(requirements + SLEEP.format(seconds=1, count=1), "--json")
+        waiting = str(second.json["clusters"][0]["cluster"])
+        docker("service", "scale", "-d", f"{POOL}_tight=2")
+        until(
+            lambda: person.ok("why", waiting, "--json").json[0]["code"] == "executors-not-starting",
+            timeout_s=30, what="why tells what Swarm says",
+        )  # fmt: skip
+        person.ok("rm", waiting)
+        docker("service", "scale", "-d", f"{POOL}_tight=1")
     finally:
         file.write_text(CLUSTER_FILE)
         plan = pool.ok("up").err

@@ -174,11 +174,8 @@ def test_a_full_executor_a_limit_a_conflict_and_what_runs(person: Cli) -> None:
     assert {name: reason["code"] for name, reason in found.items()} == {name: name for name in jobs}, found
     me = json.loads((person.config_home / "swarmhpc" / POOL / "context.json").read_text())["person"]
     assert found["slots-busy"]["message"].startswith("the only executor that fits is busy: ")
-    # One that a test before has removed may still be on its way out there: the executor tells that it has gone.
-    until(
-        lambda: person.ok("why", jobs["slots-busy"], "--json").json[0]["evidence"]["busy_with"].get(me) == 1,
-        timeout_s=20, what=f"the executor is busy with one job of {me}",
-    )  # fmt: skip
+    # A job before this one may have ended badly: its slot stays claimed for half a minute (25.14), with no job.
+    assert found["slots-busy"]["evidence"]["busy_with"][me] == 1
     assert "the limit licence is reached" in found["concurrency-limit"]["message"]
     assert len(found["conflict"]["evidence"]["conflict"]) == 2
 
@@ -193,24 +190,50 @@ def test_a_full_executor_a_limit_a_conflict_and_what_runs(person: Cli) -> None:
     assert removed["code"] == "removed" and me in removed["message"]
 
 
-def test_a_class_at_its_maximum_is_told_as_the_autoscaler_tells_it(person: Cli) -> None:
+SAYS: dict[str, tuple[int, str, str]] = {
+    "class-at-max": (1, "class at its maximum", "executors has 1 executors at most"),
+    "no-node-has-room": (9, "no node has room", "executors: no suitable node"),
+    "scaling-up": (9, "", ""),
+}
+
+
+def test_what_the_autoscaler_says_of_a_class_is_told(person: Cli) -> None:
     """What the autoscaler would say is said by this test in its place, through the real collector."""
     host = person.ok("status", "--json").json["slots"][0]["name"].partition("@")[2]
     sleep = f'{PLAIN}executable = /bin/sleep\narguments = 60\nrequest_cpus = 2\nrequirements = Machine == "{host}"\n'
     (cluster,) = submitted(person, {"a": sleep}, count=2).values()
     answers(person, {"a": f"{cluster}.0"}, {"a": {"running", "slots-busy"}}, patience_s=40)
-    ads = [
-        {"MyType": "SwarmHpcDecision", "Name": f"executors@{POOL}", "SwarmHpcClass": "executors", "Wanted": 1,
-         "Reason": "x"},
-        {"MyType": "SwarmHpcUnserved", "Name": f"{cluster}.1@{POOL}", "Job": f"{cluster}.1", "Count": 1,
-         "Kind": "class at its maximum", "Reason": "executors has 1 executors at most"},
-    ]  # fmt: skip
     (central_manager,) = containers_of("central-manager")
-    for ad in ads:
+
+    def advertise(how: str, ad: dict[str, object]) -> None:
         text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in ad.items())
-        docker("exec", central_manager, "sh", "-c", f"cat <<'END' | condor_advertise UPDATE_AD_GENERIC -\n{text}\nEND")
-    found = answers(person, {"a": f"{cluster}.1"}, {"a": {"class-at-max"}}, patience_s=8)["a"]
-    assert (found["code"], "executors has 1 executors at most" in found["message"]) == ("class-at-max", True), found
+        docker("exec", central_manager, "sh", "-c", f"cat <<'END' | condor_advertise {how} -\n{text}\nEND")
+
+    for code, (wanted, kind, reason) in SAYS.items():
+        decision = {"MyType": "SwarmHpcDecision", "Name": f"executors@{POOL}", "SwarmHpcClass": "executors"}
+        advertise("UPDATE_AD_GENERIC", {**decision, "Wanted": wanted, "Reason": "more jobs"})
+        unserved = {"MyType": "SwarmHpcUnserved", "Name": f"{cluster}.1@{POOL}", "Job": f"{cluster}.1", "Count": 1}
+        advertise("UPDATE_AD_GENERIC", {**unserved, "Kind": kind, "Reason": reason})
+        found = answers(person, {"a": f"{cluster}.1"}, {"a": {code}}, patience_s=8)["a"]
+        assert (found["code"], reason in found["message"]) == (code, True), found
+    for kind in ("SwarmHpcDecision", "SwarmHpcUnserved"):
+        gone = {"MyType": "Query", "TargetType": "Generic", "Requirements": f'MyType == "{kind}"'}
+        text = "\n".join(f"{n} = {v if n == 'Requirements' else json.dumps(v)}" for n, v in gone.items())
+        docker(
+            "exec", central_manager, "sh", "-c", f"cat <<'END' | condor_advertise INVALIDATE_ADS_GENERIC -\n{text}\nEND"
+        )
+
+
+def test_a_new_job_waits_for_the_next_negotiation(person: Cli) -> None:
+    (central_manager,) = containers_of("central-manager")
+    docker("exec", central_manager, "sh", "-c", "kill -STOP $(pidof condor_negotiator)")
+    try:
+        jobs = submitted(person, {"a": PLAIN + "executable = /bin/true\n"})
+        found = answers(person, jobs, {"a": {"next-negotiation"}}, patience_s=10)["a"]
+        assert found["code"] == "next-negotiation" and found["message"].startswith("it is new: "), found
+    finally:
+        docker("exec", central_manager, "sh", "-c", "kill -CONT $(pidof condor_negotiator)")
+    assert answers(person, jobs, {"a": {"succeeded"}})["a"]["code"] == "succeeded"
 
 
 def test_a_cluster_is_one_answer_for_jobs_that_stand_alike(person: Cli) -> None:

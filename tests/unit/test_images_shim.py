@@ -58,7 +58,8 @@ inspect)
   if [ "$3" = image ] && [ ! -e "$FAKE_DIR/here" ]; then echo "Error: No such image" >&2; exit 1; fi
   cat "$FAKE_DIR/owner" 2>/dev/null || echo '[{}]' ;;
 rm) rm -f "$FAKE_DIR/owner"; echo "$3" ;;
-container|start|kill|pause|unpause|exec|info|images|tag|pull|version|-v|rmi) echo "fake $1" ;;
+pull) if [ -e "$FAKE_DIR/no-pull" ]; then echo "pull access denied for $2" >&2; exit 1; fi; echo "fake $1" ;;
+container|start|kill|pause|unpause|exec|info|images|tag|version|-v|rmi) echo "fake $1" ;;
 *) echo "fake docker: unexpected: $*" >&2; exit 64 ;;
 esac
 """
@@ -111,8 +112,11 @@ def executor(tmp_path: Path) -> Executor:
     text = SHIM.read_text()
     line = "real=/usr/bin/docker\n"
     assert text.count(line) == 1, "the one line that says where the real docker is"
-    shim, fake = tmp_path / "shim", tmp_path / "fake"
-    shim.write_text(text.replace(line, f"real={fake}\n"))
+    folder = "jobs=/run/swarmhpc "
+    assert text.count(folder) == 1, "the one line that says where what the shim remembers is"
+    shim, fake, jobs = tmp_path / "shim", tmp_path / "fake", tmp_path / "jobs"
+    jobs.mkdir()
+    shim.write_text(text.replace(line, f"real={fake}\n").replace(folder, f"jobs={jobs} "))
     fake.write_text(FAKE)
     shim.chmod(0o755)
     fake.chmod(0o755)
@@ -363,6 +367,29 @@ def test_an_image_with_a_digest_is_pulled_only_where_it_is_not_here(executor: Ex
     ran = executor.docker("pull", image)
     assert (ran.code, ran.calls) == (0, [look])
     assert executor.docker("pull", "debian:13").calls == [["pull", "debian:13"]]
+
+
+def test_an_image_that_can_not_be_pulled_fails_the_create_that_comes_next(executor: Executor) -> None:
+    (executor.folder / "no-pull").touch()
+    pulled = executor.docker("pull", "debian")
+    assert (pulled.code, pulled.err) == (0, "")
+    ran = executor.create()
+    assert (ran.code, ran.out) == (125, "")
+    assert ran.err == "Cannot pull image debian pull access denied for debian\n"
+    assert [call[0] for call in ran.calls] == ["inspect"]
+    assert executor.create().code == 0  # it is told once
+
+
+def test_a_failed_pull_is_forgotten_when_the_image_is_here(executor: Executor) -> None:
+    (executor.folder / "no-pull").touch()
+    executor.docker("pull", "debian")
+    (executor.folder / "no-pull").unlink()
+    assert executor.docker("pull", "debian").code == 0
+    assert [call[0] for call in executor.create().calls] == ["create"]
+    (executor.folder / "no-pull").touch()
+    executor.docker("pull", "debian")  # and its starter was killed
+    (executor.folder / "here").touch()
+    assert [call[0] for call in executor.create().calls] == ["inspect", "create"]
 
 
 @pytest.mark.parametrize("verb", ["start", "rm", "kill", "pause", "unpause"])
