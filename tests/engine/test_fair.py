@@ -166,9 +166,8 @@ def test_with_groups_the_next_job_of_somebody_who_has_one_running_is_given_a_slo
         rows = docker("exec", central_manager, "condor_status", "-submitters", "-af", *columns).splitlines()
         return next((r.split()[1:] for r in rows if r.startswith(f"{me}@")), [])
 
-    for _ in range(3):
-        until(lambda: told() == ["1", "0"], timeout_s=60, what="the negotiator knows of one running job")
-        when(person, submitted(person, SLEEP.format(seconds=0, count=1)), ended)
+    until(lambda: told() == ["1", "0"], timeout_s=60, what="the negotiator knows of one running job")
+    when(person, submitted(person, SLEEP.format(seconds=0, count=1)), ended)
     person.ok("rm", first)
     log = docker("exec", central_manager, "cat", "/var/log/condor/NegotiatorLog")
     assert "BEGIN NEGOTIATION with a quota limit of " in log and "-nan" not in log
