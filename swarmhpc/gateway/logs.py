@@ -119,9 +119,8 @@ async def _logs(caller: Caller, stream: str, change: asyncio.Event, *, follow: b
             ended = ended or not follow
         else:
             count, there = 0, False
-            if job_ads.is_executing(
-                ad
-            ):  # before that, what is there was printed by the attempt before (images/pool/outputs)
+            # Before that, what is there was printed by the attempt before (images/pool/outputs).
+            if job_ads.is_executing(ad):
                 count, there = await _from_node(caller, ad, stream, offset, change, follow=follow)
             offset += count
             waited_s = 0.0 if there else waited_s + AGAIN_S

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from swarmhpc.adapters.condor import Pool
-from swarmhpc.adapters.job_ads import JOB_ATTRIBUTES, host_of, job_of
+from swarmhpc.adapters.job_ads import JOB_ATTRIBUTES, host_of, is_executing, job_of
 from swarmhpc.errors import AuthenticationError, PoolError, PoolUnreachableError, UsageError
 from swarmhpc.jobs import dag_nodes, select, submit
 from swarmhpc.jobs.explain import explain, ordered
@@ -118,8 +118,7 @@ def _groups(ads: Sequence[Any], lost: Collection[str]) -> list[_Group]:
         if key[0] == "5":
             key += (_shape(ad, "HoldReason"),)
         elif key[0] == "2":
-            begun = int(ad.get("JobCurrentStartExecutingDate", 0)) >= int(ad.get("JobCurrentStartDate", 1))
-            key += (str(begun), str(host_of(ad) in lost))
+            key += (str(is_executing(ad)), str(host_of(ad) in lost))
         groups.setdefault(key, _Group(is_lost=key[-1] == str(True) and key[0] == "2")).add(ad)
     return sorted(groups.values(), key=lambda g: -len(g.ads))[:_MOST_GROUPS]
 

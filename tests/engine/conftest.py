@@ -101,10 +101,16 @@ def person(pool: Cli, tmp_path: Path) -> Iterator[Cli]:
     empty_queue(somebody)
 
 
-def empty_queue(somebody: Cli) -> None:
+def name_of(somebody: Cli) -> str:
+    """As the pool knows them."""
     context = json.loads((somebody.config_home / "swarmhpc" / POOL / "context.json").read_text())
+    return str(context["person"])
+
+
+def empty_queue(somebody: Cli) -> None:
+    name = name_of(somebody)
     jobs = json.loads(somebody.run("q", "--json").out or "[]")
-    clusters = {job["id"].partition(".")[0] for job in jobs if job["owner"] == context["person"]}
+    clusters = {job["id"].partition(".")[0] for job in jobs if job["owner"] == name}
     if clusters:
         somebody.run("rm", *sorted(clusters))
 

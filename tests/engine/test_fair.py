@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from swarmhpc.config import load
 from tests.command_line import Cli, until
-from tests.engine.conftest import as_person, containers_of, docker, empty_queue
+from tests.engine.conftest import as_person, containers_of, docker, empty_queue, name_of
 
 FLAKY = """\
 #!/bin/sh
@@ -133,7 +132,7 @@ def test_quota_shows_the_rules_of_the_file_and_who_has_what(pool: Cli, person: C
 
 
 def test_usage_adds_up_what_was_used(person: Cli) -> None:
-    me = json.loads(next(person.config_home.glob("swarmhpc/*/context.json")).read_text())["person"]
+    me = name_of(person)
 
     def mine() -> dict[str, Any]:
         rows = person.ok("usage", "--since", "1h", "--json").json
@@ -157,7 +156,7 @@ def test_usage_adds_up_what_was_used(person: Cli) -> None:
 
 def test_with_groups_the_next_job_of_somebody_who_has_one_running_is_given_a_slot_at_once(person: Cli) -> None:
     """What the negotiator knows of them is seconds old then: 25.14 divided by zero (central-manager.conf.j2)."""
-    me = json.loads(next(person.config_home.glob("swarmhpc/*/context.json")).read_text())["person"]
+    me = name_of(person)
     (central_manager,) = containers_of("central-manager")
     first = submitted(person, SLEEP.format(seconds=600, count=1))
 

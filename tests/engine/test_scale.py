@@ -46,9 +46,11 @@ def running_jobs(person: Cli) -> list[dict[str, Any]]:
     return [j for j in person.ok("q", "--json").json if j["status"] == "running"]
 
 
-def submitted(person: Cli, text: str) -> None:
-    done = person.submit(text)
+def submitted(person: Cli, text: str) -> str:
+    """The cluster."""
+    done = person.submit(text, "--json")
     assert done.code == 0, done.err
+    return str(done.json["clusters"][0]["cluster"])
 
 
 def all_ended(person: Cli, count: int, *, timeout_s: float = 300) -> list[dict[str, Any]]:
@@ -108,10 +110,8 @@ def test_a_busy_executor_drains_and_takes_no_new_job_until_its_own_has_ended(sca
     (leaving,) = {j["host"] for j in running_jobs(person)} - {
         docker("inspect", "-f", "{{.Config.Hostname}}", c) for c in still_wanted()
     }
-    there = person.submit(
-        f'requirements = UtsnameNodename == "{leaving}"\n' + SLEEP.format(seconds=1, count=1), "--json"
-    )
-    waiting = str(there.json["clusters"][0]["cluster"])
+    there = f'requirements = UtsnameNodename == "{leaving}"\n'
+    waiting = submitted(person, there + SLEEP.format(seconds=1, count=1))
     assert person.ok("why", waiting, "--json").json[0]["code"] == "draining"
     person.ok("rm", waiting)
     submitted(person, SLEEP.format(seconds=1, count=3))
@@ -198,8 +198,7 @@ def test_what_finds_no_room_is_said_in_swarms_words_and_the_rest_stays(pool: Cli
         submitted(person, requirements + SLEEP.format(seconds=30, count=1))
         (job,) = until(lambda: running_jobs(person), timeout_s=60, what="a job runs in the class")
         assert job["class"] == "tight"
-        second = person.submit(requirements + SLEEP.format(seconds=1, count=1), "--json")
-        waiting = str(second.json["clusters"][0]["cluster"])
+        waiting = submitted(person, requirements + SLEEP.format(seconds=1, count=1))
         docker("service", "scale", "-d", f"{POOL}_tight=2")
         until(
             lambda: person.ok("why", waiting, "--json").json[0]["code"] == "executors-not-starting",

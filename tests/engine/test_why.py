@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.command_line import TOP, Cli, until
-from tests.engine.conftest import POOL, as_person, containers_of, docker
+from tests.engine.conftest import POOL, as_person, containers_of, docker, name_of
 
 BASE = """\
 should_transfer_files = YES
@@ -172,7 +172,7 @@ def test_a_full_executor_a_limit_a_conflict_and_what_runs(person: Cli) -> None:
     )
     found = answers(person, jobs, {name: {name} for name in jobs}, patience_s=40)
     assert {name: reason["code"] for name, reason in found.items()} == {name: name for name in jobs}, found
-    me = json.loads((person.config_home / "swarmhpc" / POOL / "context.json").read_text())["person"]
+    me = name_of(person)
     assert found["slots-busy"]["message"].startswith("the only executor that fits is busy: ")
     # A job before this one may have ended badly: its slot stays claimed for half a minute (25.14), with no job.
     assert found["slots-busy"]["evidence"]["busy_with"][me] == 1
@@ -205,23 +205,31 @@ def test_what_the_autoscaler_says_of_a_class_is_told(person: Cli) -> None:
     answers(person, {"a": f"{cluster}.0"}, {"a": {"running", "slots-busy"}}, patience_s=40)
     (central_manager,) = containers_of("central-manager")
 
-    def advertise(how: str, ad: dict[str, object]) -> None:
-        text = "\n".join(f"{name} = {json.dumps(value)}" for name, value in ad.items())
+    def advertise(how: str, *lines: str) -> None:
+        text = "\n".join(lines)
         docker("exec", central_manager, "sh", "-c", f"cat <<'END' | condor_advertise {how} -\n{text}\nEND")
 
-    for code, (wanted, kind, reason) in SAYS.items():
-        decision = {"MyType": "SwarmHpcDecision", "Name": f"executors@{POOL}", "SwarmHpcClass": "executors"}
-        advertise("UPDATE_AD_GENERIC", {**decision, "Wanted": wanted, "Reason": "more jobs"})
-        unserved = {"MyType": "SwarmHpcUnserved", "Name": f"{cluster}.1@{POOL}", "Job": f"{cluster}.1", "Count": 1}
-        advertise("UPDATE_AD_GENERIC", {**unserved, "Kind": kind, "Reason": reason})
-        found = answers(person, {"a": f"{cluster}.1"}, {"a": {code}}, patience_s=8)["a"]
-        assert (found["code"], reason in found["message"]) == (code, True), found
-    for kind in ("SwarmHpcDecision", "SwarmHpcUnserved"):
-        gone = {"MyType": "Query", "TargetType": "Generic", "Requirements": f'MyType == "{kind}"'}
-        text = "\n".join(f"{n} = {v if n == 'Requirements' else json.dumps(v)}" for n, v in gone.items())
-        docker(
-            "exec", central_manager, "sh", "-c", f"cat <<'END' | condor_advertise INVALIDATE_ADS_GENERIC -\n{text}\nEND"
-        )
+    def say(ad: dict[str, object]) -> None:
+        advertise("UPDATE_AD_GENERIC", *(f"{name} = {json.dumps(value)}" for name, value in ad.items()))
+
+    decision = {"MyType": "SwarmHpcDecision", "Name": f"executors@{POOL}", "SwarmHpcClass": "executors"}
+    unserved = {"MyType": "SwarmHpcUnserved", "Name": f"{cluster}.1@{POOL}", "Job": f"{cluster}.1", "Count": 1}
+    try:
+        for code, (wanted, kind, reason) in SAYS.items():
+            say({**decision, "Wanted": wanted, "Reason": "more jobs"})
+            say({**unserved, "Kind": kind, "Reason": reason})
+            found = answers(person, {"a": f"{cluster}.1"}, {"a": {code}}, patience_s=8)["a"]
+            assert (found["code"], reason in found["message"]) == (code, True), found
+    finally:
+        for ad in (decision, unserved):
+            advertise(
+                "INVALIDATE_ADS_GENERIC", 'MyType = "Query"', f'TargetType = "{ad["MyType"]}"', "Requirements = true"
+            )
+    said = f'MyType == "{decision["MyType"]}" || MyType == "{unserved["MyType"]}"'
+    until(
+        lambda: docker("exec", central_manager, "condor_status", "-any", "-constraint", said, "-af", "Name") == "",
+        timeout_s=10, what="nothing of what this test said is left",
+    )  # fmt: skip
 
 
 def test_a_new_job_waits_for_the_next_negotiation(person: Cli) -> None:
